@@ -1,0 +1,72 @@
+"""What several commands need."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from agmm.datasets.check import Required, checked
+from agmm.datasets.reader import read_dataset
+from agmm.datasets.records import Dataset
+from agmm.errors import ConfigError
+from agmm.training.run import Run
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: If torch knows no such device, or cannot use it here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device: cannot use {name!r} here ({error}); give auto or cpu") from error
+
+
+def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
+    """Make sure that a data set has the classes of a run, in their order.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if tuple(names) != run.classes.names:
+        raise ConfigError(
+            f"{data}: has the classes {', '.join(names)}, but {run.path} was trained with "
+            f"{', '.join(run.classes.names)}; give a data set with the same classes.txt"
+        )
+
+
+def open_dataset(
+    path: Path | str, required: Required, *, format: str = "auto", skip_bad: bool, console: Console  # noqa: A002
+) -> Dataset:
+    """Read a data set and decode everything of it that will be used, once.
+
+    Args:
+        path: The data set's folder.
+        required: Label forms that each split needs, one of them per picture.
+        format: Its layout.
+        skip_bad: Leave out what is unusable, and list it, instead of raising.
+        console: Where progress and skipped files are shown.
+
+    Raises:
+        DataError: If anything is unusable and ``skip_bad`` is off, or nothing is left.
+    """
+    dataset = read_dataset(path, format=format)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("checking the data", total=None)
+        usable = checked(
+            dataset,
+            required,
+            skip_bad=skip_bad,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for skipped in usable.skipped:
+        console.print(f"skipped {skipped.file}: {skipped.reason}", markup=False, soft_wrap=True)
+    if usable.skipped:
+        console.print(f"{len(usable.skipped)} skipped in all", markup=False)
+    return usable

@@ -1,0 +1,103 @@
+"""``agmm evaluate``: how well a run segments pictures with dense masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from agmm.commands.common import open_dataset, pick_device, same_classes
+from agmm.commands.parsing import build_parser, parse
+from agmm.config import Checkpoint
+from agmm.data.dataset import WholePictures
+from agmm.datasets.classes import read_classes
+from agmm.evaluation.confusion import Scores, confusion_matrix, scores
+from agmm.inference.predict import predict_probabilities
+from agmm.training.run import load_run, write_json
+
+EXAMPLES = """
+agmm evaluate runs/first photos
+agmm evaluate runs/first photos --split val --json scores.json
+agmm evaluate runs/first photos --scales 0.75 1.0 1.25 --flip
+"""
+
+
+def evaluate(
+    run: Path | str,
+    data: Path | str,
+    *,
+    split: str = "val",
+    checkpoint: Checkpoint = "best",
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    tile: int = 1024,
+    device: str = "auto",
+    skip_bad: bool = False,
+    json: Path | None = None,
+) -> Scores:
+    """Score a run on pictures with dense masks: mIoU, per-class IoU, pixel accuracy.
+
+    Every figure is of the whole split: pixels are counted over all pictures, then divided.
+
+    Args:
+        run: Run folder of a training.
+        data: Data set with dense masks.
+        split: Split to score.
+        checkpoint: ``best`` (highest validation mIoU) or ``last``.
+        scales: Factors on the pictures' size to average over.
+        flip: Average with the mirrored picture.
+        tile: Side of the tiles that larger pictures are cut into, in pixels.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
+        skip_bad: Skip, count and list unusable files instead of stopping.
+        json: File to write the scores to.
+
+    Returns:
+        The scores.
+
+    Raises:
+        AgmmError: If the run or the data cannot be read, or their classes differ.
+    """
+    where = pick_device(device)
+    loaded = load_run(run, checkpoint=checkpoint, device=str(where))
+    console = Console(stderr=True)
+    dataset = open_dataset(data, {split: ("dense",)}, skip_bad=skip_bad, console=console)
+    same_classes(loaded, dataset.classes.names, data)
+    pictures = WholePictures(dataset.split(split))
+    k = loaded.model.num_classes
+    total = torch.zeros(k, k, dtype=torch.int64)
+    for index in track(range(len(pictures)), "evaluating", console=console, transient=True):
+        image, truth = pictures[index]
+        probs = predict_probabilities(
+            loaded.model,
+            image,
+            device=where,
+            image_scale=loaded.config.image_scale,
+            tile=tile,
+            scales=scales,
+            flip=flip,
+        )
+        total += confusion_matrix(probs.argmax(0), torch.from_numpy(truth).long(), k)
+    result = scores(total)
+    if json is not None:
+        about = {"run": str(run), "checkpoint": checkpoint, "step": loaded.step, "split": split}
+        write_json(Path(json), {**about, **result.as_dict(loaded.classes.names)})
+    return result
+
+
+def main(name: str, arguments: Sequence[str]) -> None:
+    """Run the command with the words of its command line."""
+    values: dict[str, Any] = parse(build_parser(name, evaluate, EXAMPLES), arguments)
+    result = evaluate(**values)
+    class_names = read_classes(Path(values["run"]) / "classes.txt").names
+    table = Table(title=f"{values['data']} ({values['split']})")
+    table.add_column("class")
+    table.add_column("IoU", justify="right")
+    for class_name, iou in zip(class_names, result.iou, strict=True):
+        table.add_row(class_name, "-" if iou != iou else f"{100 * iou:.1f}")  # noqa: PLR0124 - NaN
+    table.add_section()
+    table.add_row("mIoU", f"{100 * result.miou:.1f}")
+    table.add_row("pixel accuracy", f"{100 * result.pixel_accuracy:.1f}")
+    Console().print(table)

@@ -1,0 +1,135 @@
+"""``agmm label``: pseudo labels for the training pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from agmm.commands.common import open_dataset, pick_device, same_classes
+from agmm.commands.parsing import build_parser, parse
+from agmm.config import Checkpoint
+from agmm.data.dataset import read_supervision
+from agmm.datasets.images import read_image
+from agmm.datasets.masks import write_index_mask
+from agmm.datasets.records import Record
+from agmm.files import written_atomically
+from agmm.inference.label import LabelledPicture, label_picture
+from agmm.shapes import IGNORE_INDEX
+from agmm.training.run import Run, load_run
+
+EXAMPLES = """
+agmm label runs/first photos --out pseudo
+agmm label runs/first photos --out pseudo --threshold 0.8
+"""
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What ``label`` has written.
+
+    Args:
+        pictures: Number of pictures.
+        coverage: Share of all pixels that got a class, 0 to 1.
+    """
+
+    pictures: int
+    coverage: float
+
+
+def label(
+    run: Path | str,
+    data: Path | str,
+    *,
+    out: Path | str,
+    split: str = "train",
+    threshold: float = 0.0,
+    checkpoint: Checkpoint = "best",
+    device: str = "auto",
+    skip_bad: bool = False,
+) -> LabelReport:
+    """Write pseudo labels and their confidence for pictures with the labels of the training.
+
+    The class of a pixel is the argmax of p·γ over its candidates, network times mixture; the
+    pixels that were labelled keep their label.
+
+    Args:
+        run: Run folder of a training.
+        data: Data set with labels of the forms that the run was trained with.
+        out: Folder for ``masks/NAME.png`` and ``confidence/NAME.png``, which is 255 times the
+            confidence in grey.
+        split: Split to label.
+        threshold: Pixels of a lower confidence become 255, unlabelled; 0 to 1.
+        checkpoint: ``best`` (highest validation mIoU) or ``last``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
+        skip_bad: Skip, count and list unusable files instead of stopping.
+
+    Returns:
+        How many pictures and which share of their pixels got a label.
+
+    Raises:
+        AgmmError: If the run or the data cannot be read, or their classes differ.
+    """
+    loaded = load_run(run, checkpoint=checkpoint, device=str(pick_device(device)))
+    console = Console(stderr=True)
+    required = {split: loaded.config.labels}
+    dataset = open_dataset(data, required, skip_bad=skip_bad, console=console)
+    same_classes(loaded, dataset.classes.names, data)
+    records = dataset.split(split)
+    labelled = total = 0
+    for record in track(records, "labelling", console=console, transient=True):
+        result = label_record(loaded, record, threshold=threshold)
+        mask = result.mask.numpy()
+        write_index_mask(Path(out) / "masks" / f"{record.name}.png", mask, loaded.classes)
+        grey = (result.confidence * 255).round().to(torch.uint8).numpy()
+        with written_atomically(Path(out) / "confidence" / f"{record.name}.png") as temporary:
+            Image.fromarray(grey).save(temporary)
+        labelled += int(np.count_nonzero(mask != IGNORE_INDEX))
+        total += mask.size
+    return LabelReport(len(records), labelled / total)
+
+
+def label_record(run: Run, record: Record, *, threshold: float) -> LabelledPicture:
+    """Posterior and pseudo labels of one picture from its labels and a run.
+
+    Args:
+        run: The run; network and objective lie on one device.
+        record: The picture and its labels.
+        threshold: Pixels of a lower confidence become 255; 0 to 1.
+
+    Returns:
+        Everything at the picture's size.
+    """
+    image = read_image(record.image)
+    height, width = image.shape[:2]
+    given = read_supervision(
+        record,
+        run.config.labels,
+        (height, width),
+        run.model.num_classes,
+        complete=run.config.complete_labels,
+    )
+    return label_picture(
+        run.model,
+        run.objective,
+        image,
+        given,
+        image_scale=run.config.image_scale,
+        threshold=threshold,
+        device=next(run.model.parameters()).device,
+    )
+
+
+def main(name: str, arguments: Sequence[str]) -> None:
+    """Run the command with the words of its command line."""
+    values = parse(build_parser(name, label, EXAMPLES), arguments)
+    report = label(**values)
+    Console().print(
+        f"{report.pictures} pictures, {100 * report.coverage:.1f} % of the pixels labelled:"
+        f" {values['out']}/masks, {values['out']}/confidence",
+        soft_wrap=True,
+    )

@@ -1,0 +1,164 @@
+"""From a signature and its docstring to a command: options, help, exit codes."""
+
+import inspect
+import sys
+import textwrap
+import traceback
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import docstring_parser
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
+
+from agmm.config import TrainConfig, read_yaml, recipe_path
+from agmm.errors import AgmmError, ConfigError
+
+
+class CommandError(Exception):
+    """A failure to report on one line: 1 for a failure, 2 for wrong use."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def build_parser(name: str, signature: Callable[..., Any], examples: str) -> ArgumentParser:
+    """A parser with one argument per parameter: ``data`` as a word, ``max_steps`` as an option.
+
+    Parameters without a default are positional, but for ``out`` and ``labels``, which read
+    better with their name. The help of each is its entry in the docstring.
+
+    Args:
+        name: Name of the command.
+        signature: A function or dataclass with annotated parameters and a Google docstring.
+        examples: Command lines that the help ends with.
+
+    Returns:
+        The parser, with ``--config FILE`` and ``--debug`` besides.
+    """
+    documentation = docstring_parser.parse(inspect.getdoc(signature) or "")
+    parser = ArgumentParser(
+        prog=f"agmm {name}",
+        description=documentation.short_description,
+        epilog="examples:\n" + textwrap.indent(examples.strip(), "  "),
+        formatter_class=_help_formatter(),
+        exit_on_error=False,
+        default_env=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    texts = {p.arg_name: " ".join((p.description or "").split()) for p in documentation.params}
+    hints = typing.get_type_hints(signature)
+    for parameter in inspect.signature(signature).parameters.values():
+        if not parameter.name.startswith("_"):
+            _add_argument(parser, parameter, hints[parameter.name], texts[parameter.name])
+    return parser
+
+
+def _help_formatter() -> Any:
+    from jsonargparse import DefaultHelpFormatter  # noqa: I001
+
+    class Formatter(DefaultHelpFormatter):  # type: ignore[misc]
+        """Keeps the lines of the examples."""
+
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            lines = text.splitlines()
+            if text.startswith("examples:"):
+                return "\n".join(indent + line for line in lines)
+            return str(super()._fill_text(text, width, indent))
+
+    return Formatter
+
+
+def _add_argument(
+    parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str
+) -> None:
+    required = parameter.default is inspect.Parameter.empty
+    named = not required or parameter.name in ("out", "labels")
+    flag = "--" + parameter.name.replace("_", "-") if named else parameter.name
+    options: dict[str, Any] = {"help": text.replace("``", "").replace("%", "%%")}
+    if required and named:
+        options["required"] = True
+    if not required:
+        default = parameter.default
+        options["default"] = {} if _is_factory(default) else default
+    if hint is bool:
+        parser.add_argument(flag, action=ActionYesNo(no_prefix="no-"), **options)
+        return
+    options.update(_type_options(hint))
+    parser.add_argument(flag, **options)
+
+
+def _is_factory(default: object) -> bool:
+    """Whether a dataclass makes the default anew for each object; ours are empty dicts."""
+    return type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS"
+
+
+def _type_options(hint: Any) -> dict[str, Any]:
+    """How a type is written on the command line: tuples as several words, forms with commas."""
+    arguments = get_args(hint)
+    if get_origin(hint) is not tuple:
+        return {"type": hint}
+    if arguments[-1] is not Ellipsis:
+        return {"type": arguments[0], "nargs": len(arguments)}
+    if get_origin(arguments[0]) is Literal:
+        return {"type": comma_separated, "metavar": "|".join(get_args(arguments[0]))}
+    return {"type": arguments[0], "nargs": "+"}
+
+
+def comma_separated(value: str | Sequence[str]) -> list[str]:
+    """``a,b`` from the command line, or a list from YAML."""
+    return [v.strip() for v in value.split(",")] if isinstance(value, str) else list(value)
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """The values of the parameters.
+
+    Raises:
+        CommandError: If the arguments cannot be used; its exit code is 2.
+    """
+    try:
+        values = parser.parse_args(list(arguments)).as_dict()
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise CommandError(f"{error}\nsee '{parser.prog} --help'", 2) from error
+    values = {k: v for k, v in values.items() if k not in ("config", "debug")}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def apply_recipe(parser: ArgumentParser, name: str) -> None:
+    """Make the values of a recipe the defaults of the parser.
+
+    Raises:
+        ConfigError: If there is no such recipe, or it has an unknown key.
+    """
+    path = recipe_path(name)
+    values = read_yaml(path)
+    known = inspect.signature(TrainConfig).parameters
+    if unknown := [key for key in values if key not in known]:
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    parser.set_defaults(values)
+
+
+def run_command(module: types.ModuleType, name: str, arguments: Sequence[str]) -> int:
+    """Run the ``main`` of a command's module and turn errors into exit codes.
+
+    Raises:
+        CommandError: If the input or the arguments are at fault.
+    """
+    debug = "--debug" in arguments
+    try:
+        module.main(name, [a for a in arguments if a != "--debug"])
+    except AgmmError as error:
+        if debug:
+            traceback.print_exc()
+        raise CommandError(str(error), 2 if isinstance(error, ConfigError) else 1) from error
+    except KeyboardInterrupt as error:
+        raise CommandError("stopped", 130) from error
+    except SystemExit as done:  # --help
+        sys.stdout.flush()
+        return int(done.code or 0)
+    return 0
+

@@ -1,0 +1,127 @@
+"""``agmm predict``: masks for pictures of any size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from agmm.commands.common import pick_device
+from agmm.commands.parsing import build_parser, parse
+from agmm.config import Checkpoint
+from agmm.datasets.images import IMAGE_SUFFIXES, read_image
+from agmm.datasets.masks import write_index_mask
+from agmm.errors import DataError
+from agmm.files import written_atomically
+from agmm.inference.predict import predict_probabilities
+from agmm.training.run import load_run
+
+EXAMPLES = """
+agmm predict runs/first new-photos --out masks
+agmm predict runs/first drone.tif --out masks --tile 512
+agmm predict runs/first new-photos --out masks --scales 0.75 1.0 1.25 --flip --probabilities
+"""
+
+
+def predict(
+    run: Path | str,
+    images: Path | str,
+    *,
+    out: Path | str,
+    probabilities: bool = False,
+    checkpoint: Checkpoint = "best",
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    tile: int = 1024,
+    overlap: float = 0.25,
+    batch_size: int = 4,
+    device: str = "auto",
+    skip_bad: bool = False,
+) -> dict[str, str]:
+    """Write a mask for every picture, at the picture's size, as a palette PNG.
+
+    Args:
+        run: Run folder of a training.
+        images: A picture, or a folder of pictures, searched with its subfolders.
+        out: Folder for the masks; subfolders and names are those of the pictures.
+        probabilities: Also write NAME.npy: float16, classes x height x width.
+        checkpoint: ``best`` (highest validation mIoU) or ``last``.
+        scales: Factors on the pictures' size to average over.
+        flip: Average with the mirrored picture.
+        tile: Side of the tiles that larger pictures are cut into, in pixels.
+        overlap: Share of a tile that it has in common with the next, 0 to below 1.
+        batch_size: Tiles that are predicted together.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
+        skip_bad: Skip, count and list unreadable pictures instead of stopping.
+
+    Returns:
+        The pictures that were skipped, by path, with the reason.
+
+    Raises:
+        AgmmError: If the run or a picture cannot be read, or two pictures would get one mask.
+    """
+    where = pick_device(device)
+    targets = mask_paths(Path(images), Path(out))
+    loaded = load_run(run, checkpoint=checkpoint, device=str(where))
+    skipped: dict[str, str] = {}
+    for path, target in track(targets.items(), "predicting", transient=True):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            if not skip_bad:
+                raise
+            skipped[str(path)] = str(error)
+            continue
+        probs = predict_probabilities(
+            loaded.model,
+            image,
+            device=where,
+            image_scale=loaded.config.image_scale,
+            scales=scales,
+            flip=flip,
+            tile=tile,
+            overlap=overlap,
+            batch_size=batch_size,
+        )
+        write_index_mask(target, probs.argmax(0).numpy().astype(np.uint8), loaded.classes)
+        if probabilities:
+            with written_atomically(target.with_suffix(".npy")) as temporary:
+                np.save(temporary, probs.numpy().astype(np.float16))
+    return skipped
+
+
+def mask_paths(images: Path, out: Path) -> dict[Path, Path]:
+    """Every picture with the place of its mask.
+
+    Raises:
+        DataError: If there is no picture, a mask would overwrite a picture, or two pictures
+            would get the same mask.
+    """
+    if images.is_file():
+        found = {images: out / f"{images.stem}.png"}
+    else:
+        pictures = (p for p in sorted(images.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = {p: out / p.relative_to(images).with_suffix(".png") for p in pictures}
+    if not found:
+        raise DataError(f"{images}: no pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) found there")
+    owners: dict[Path, Path] = {}
+    for picture, target in found.items():
+        if target.resolve() in {p.resolve() for p in (picture,)} or target in found:
+            raise DataError(f"{target}: is a picture; give another --out, so that it is kept")
+        if target in owners:
+            raise DataError(
+                f"{picture} and {owners[target]}: both would be written to {target}; rename one"
+            )
+        owners[target] = picture
+    return found
+
+
+def main(name: str, arguments: Sequence[str]) -> None:
+    """Run the command with the words of its command line."""
+    values = parse(build_parser(name, predict, EXAMPLES), arguments)
+    skipped = predict(**values)
+    console = Console()
+    for path, reason in skipped.items():
+        console.print(f"skipped {path}: {reason}", markup=False)
+    console.print(f"masks in {values['out']}" + (f", {len(skipped)} skipped" if skipped else ""))

@@ -1,0 +1,141 @@
+"""``agmm train``: from labels to a run folder."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from agmm.commands.common import open_dataset
+from agmm.commands.evaluate import evaluate
+from agmm.commands.label import label_record
+from agmm.commands.parsing import apply_recipe, build_parser, parse
+from agmm.config import Form, TrainConfig
+from agmm.data.dataset import dense_mask, read_supervision
+from agmm.datasets.images import read_image
+from agmm.datasets.reader import read_dataset
+from agmm.datasets.records import Dataset, Record
+from agmm.models.segmenter import build_segmenter
+from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
+from agmm.shapes import ImageArray
+from agmm.training.fit import fit, number_of_steps
+from agmm.training.objectives import build_objective
+from agmm.training.run import Run, load_run, prepare_run_folder, write_json
+
+EXAMPLES = """
+agmm train photos --labels scribbles --out runs/first
+agmm train photos --labels points,blocks --complete-labels --crop 256 256 --out runs/second
+agmm train photos --labels scribbles --recipe camvid --method partial-ce --out runs/baseline
+agmm train photos --labels scribbles --out runs/first --resume
+"""
+
+
+def train(config: TrainConfig, console: Console | None = None) -> Run:
+    """Train as the config says and write the run folder.
+
+    The folder holds the resolved config, versions, logs, checkpoints, and at the end the scores on
+    the split ``val`` (where the data has one) and overlays of some training pictures.
+
+    Args:
+        config: Everything that decides what the training does.
+        console: Where progress is shown; standard error if not given.
+
+    Returns:
+        The run with the best checkpoint's network, or the last one's without validation.
+
+    Raises:
+        AgmmError: If config, data or weights cannot be used, or the loss is not finite.
+    """
+    console = Console(stderr=True) if console is None else console
+    dataset = _open(config, console)
+    train_records, val_records = dataset.split("train"), dataset.splits.get("val", ())
+    k = len(dataset.classes.names)
+    model = build_segmenter(
+        config.decoder, config.encoder, config.encoder_weights, k, seed=config.seed
+    )
+    max_steps = number_of_steps(config, len(train_records))
+    objective = build_objective(
+        config.method,
+        k,
+        model.feature_channels,
+        config.objective,
+        warmup_steps=round(config.warmup * max_steps),
+    )
+    prepare_run_folder(config, dataset.classes)
+    console.print(
+        f"{len(train_records)} training and {len(val_records)} validation pictures, {k} classes; "
+        f"{config.method} on {', '.join(config.labels)}, {max_steps} steps; {model.weights_report}",
+        markup=False,
+        soft_wrap=True,
+    )
+    is_main = fit(config, train_records, val_records, model, objective, console)
+    run = load_run(config.out, checkpoint="best" if val_records else "last")
+    if is_main:
+        _finish(run, dataset, console)
+    return run
+
+
+def _open(config: TrainConfig, console: Console) -> Dataset:
+    required: dict[str, tuple[Form, ...]] = {"train": config.labels}
+    if "val" in read_dataset(config.data, format=config.format).splits:
+        required["val"] = ("dense",)
+    return open_dataset(
+        config.data, required, format=config.format, skip_bad=config.skip_bad, console=console
+    )
+
+
+def _finish(run: Run, dataset: Dataset, console: Console) -> None:
+    """Scores of both checkpoints and overlays; what a person looks at first."""
+    config = run.config
+    if "val" in dataset.splits:
+        results = {}
+        for checkpoint in ("best", "last"):
+            scores = evaluate(
+                config.out, config.data, checkpoint=checkpoint, skip_bad=config.skip_bad
+            )
+            results[checkpoint] = scores.as_dict(dataset.classes.names)
+        write_json(config.out / "metrics.json", results)
+        console.print(f"val mIoU {100 * scores.miou:.1f} with the last weights")
+    chosen = dataset.split("train")[:: max(1, len(dataset.split("train")) // max(1, config.overlays))]
+    for record in chosen[: config.overlays]:
+        file = record.name.replace("/", "_") + ".png"
+        write_png(config.out / "overlays" / file, draw_overlay(run, record))
+
+
+def draw_overlay(run: Run, record: Record) -> ImageArray:
+    """Picture, labels, posterior, prediction and (where there is one) truth, side by side."""
+    result = label_record(run, record, threshold=0)
+    image, colors = read_image(record.image), run.classes.colors
+    height, width = image.shape[:2]
+    given = read_supervision(
+        record, run.config.labels, (height, width), len(colors), complete=False
+    )
+    best, component = result.posterior.max(0)
+    columns = [
+        ("picture", image),
+        ("labels", draw_seeds(image, given.seeds, colors)),
+        ("posterior", overlay(image, component.numpy().astype(np.uint8), colors, best.numpy())),
+        ("prediction", overlay(image, result.probs.argmax(0).numpy().astype(np.uint8), colors)),
+        ("pseudo labels", colorize(result.mask.numpy(), colors)),
+    ]
+    if "dense" in record.labels:
+        columns.append(("truth", colorize(dense_mask(record), colors)))
+    row = panel(columns)
+    return sheet([row, legend(run.classes.names, colors, width=row.shape[1])])
+
+
+def main(name: str, arguments: Sequence[str]) -> None:
+    """Run the command with the words of its command line."""
+    parser = build_parser(name, TrainConfig, EXAMPLES)
+    parser.add_argument("--recipe", help="name of a recipe, or a YAML file: defaults for the rest")
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    words.add_argument("--recipe")
+    if recipe := words.parse_known_args(list(arguments))[0].recipe:
+        apply_recipe(parser, recipe)
+    values: dict[str, Any] = parse(parser, arguments)
+    values.pop("recipe")
+    console = Console(stderr=True)
+    run = train(TrainConfig(**values), console)
+    console.print(f"agmm evaluate {run.path} {run.config.data}", markup=False, soft_wrap=True)
+    console.print(f"agmm predict {run.path} PICTURES --out masks", markup=False, soft_wrap=True)

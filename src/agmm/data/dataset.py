@@ -1,0 +1,122 @@
+"""Records as samples: random training views, and whole pictures for validation."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from agmm.config import Form
+from agmm.data.transforms import Seeds, Valid, normalise
+from agmm.datasets.images import read_image
+from agmm.datasets.records import Record
+from agmm.labels.annotations import DenseMask
+from agmm.labels.rasterize import rasterize
+from agmm.labels.supervision import Supervision
+from agmm.shapes import ImageArray, MaskArray
+
+
+class Sample(TypedDict):
+    """One training view; a batch has the same keys with a leading axis."""
+
+    image: Tensor  # (3, H, W) float32, normalised
+    seeds: Tensor  # (H, W) int64, 255 = unlabelled
+    candidates: Tensor  # (K,) bool
+    valid: Tensor  # (H, W) bool, False = padding
+
+
+def read_supervision(
+    record: Record, forms: Sequence[Form], size: tuple[int, int], num_classes: int, *, complete: bool
+) -> Supervision:
+    """The seeds and candidates of a record from those of ``forms`` that it has."""
+    annotations = [record.labels[form]() for form in forms if form in record.labels]
+    return rasterize(annotations, size, num_classes, complete=complete)
+
+
+class TrainingViews(Dataset[Sample]):
+    """Endless random views: position ``i`` is always the same view of the same picture.
+
+    The pictures are shuffled anew in every pass. Order and augmentation follow from the seed
+    and the position alone, so a training that is continued sees what it would have seen.
+
+    Args:
+        records: Training records.
+        forms: Label forms to read.
+        num_classes: Number of classes K.
+        view: Transform of (picture, seeds, valid).
+        mean: Mean of the encoder's input per channel, 0 to 1.
+        std: Standard deviation of the same.
+        seed: Seed of order and views.
+        complete: The labels name every class of a picture.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        forms: Sequence[Form],
+        num_classes: int,
+        view: v2.Transform,
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        seed: int,
+        complete: bool,
+    ) -> None:
+        self.records, self.forms, self.num_classes = records, forms, num_classes
+        self.view, self.mean, self.std = view, mean, std
+        self.seed, self.complete = seed, complete
+
+    def __getitem__(self, position: int) -> Sample:
+        passes, index = divmod(position, len(self.records))
+        order = np.random.default_rng((self.seed, passes)).permutation(len(self.records))
+        record = self.records[int(order[index])]
+        image = read_image(record.image)
+        given = read_supervision(
+            record, self.forms, image.shape[:2], self.num_classes, complete=self.complete
+        )
+        tensors = (
+            tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)),
+            Seeds(torch.from_numpy(given.seeds)[None]),
+            Valid(torch.ones((1, *given.seeds.shape), dtype=torch.uint8)),
+        )
+        # torchvision draws from torch's generator: give it a seed of its own, then put it back
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(view_seed(self.seed, position))
+            picture, seeds, valid = self.view(*tensors)
+        return {
+            "image": normalise(picture, self.mean, self.std),
+            "seeds": seeds.as_subclass(Tensor).squeeze(0).long(),
+            "candidates": torch.from_numpy(given.candidates),
+            "valid": valid.as_subclass(Tensor).squeeze(0).bool(),
+        }
+
+
+class WholePictures(Dataset[tuple[ImageArray, MaskArray]]):
+    """Pictures at their full size with their dense masks, in the order of the records."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[ImageArray, MaskArray]:
+        record = self.records[index]
+        return read_image(record.image), dense_mask(record)
+
+
+def dense_mask(record: Record) -> MaskArray:
+    """The dense mask of a record that has one; 255 = not to be counted."""
+    annotation = record.labels["dense"]()
+    assert isinstance(annotation, DenseMask), f"{record.name}: 'dense' reads {annotation}"
+    return annotation.mask
+
+
+def view_seed(seed: int, position: int) -> int:
+    """A 63-bit seed for one position; neighbours get unrelated ones."""
+    words = np.random.SeedSequence((seed, position)).generate_state(2)
+    return (int(words[0]) << 31) ^ int(words[1])

@@ -1,0 +1,83 @@
+"""Random views of a training picture that never lose a labelled pixel inside the crop."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name its docs use
+
+from agmm.labels.supervision import resize_seeds
+from agmm.shapes import IGNORE_INDEX
+
+
+class Seeds(tv_tensors.Mask):
+    """Seeds of a picture; resized so that a single clicked pixel survives."""
+
+
+class Valid(tv_tensors.Mask):
+    """1 where a pixel belongs to the picture, 0 where it is padding."""
+
+
+@v2.functional.register_kernel(functional="resize", tv_tensor_cls=Seeds)  # type: ignore[untyped-decorator]
+def _resize_seeds(seeds: Seeds, size: list[int], **_: Any) -> Tensor:
+    """Resize by :func:`agmm.labels.supervision.resize_seeds`; interpolation does not apply."""
+    height, width = size
+    resized = torch.from_numpy(resize_seeds(seeds.squeeze(0).numpy().astype(np.uint8), height, width))
+    return tv_tensors.wrap(resized[None], like=seeds)
+
+
+class RandomScale(v2.Transform):  # type: ignore[misc]
+    """Resize by a factor drawn uniformly from a range, the same for height and width."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the factor; the new size is rounded and at least one pixel."""
+        height, width = v2.query_size(flat_inputs)
+        factor = self.low + (self.high - self.low) * torch.rand(()).item()
+        return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize one of picture, seeds and validity to the drawn size."""
+        return self._call_kernel(F.resize, inpt, size=params["size"], antialias=True)
+
+
+def training_view(
+    *, scale: tuple[float, float], crop: tuple[int, int], color_jitter: float
+) -> v2.Transform:
+    """Random scale, crop, horizontal flip and colours of (picture, seeds, valid).
+
+    Smaller pictures are padded: the picture with black, the seeds with 255, valid with 0.
+
+    Args:
+        scale: Lowest and highest factor on the picture's size.
+        crop: Height and width of the result in pixels.
+        color_jitter: Strength of brightness, contrast and saturation, 0 to 1; hue gets a tenth.
+
+    Returns:
+        A transform of ``(tv_tensors.Image, Seeds, Valid)`` that draws from torch's generator.
+    """
+    fill: Mapping[type, int] = {tv_tensors.Image: 0, Seeds: IGNORE_INDEX, Valid: 0}
+    steps: list[v2.Transform] = [
+        RandomScale(*scale),
+        v2.RandomCrop(crop, pad_if_needed=True, fill=dict(fill)),
+        v2.RandomHorizontalFlip(),
+    ]
+    if color_jitter:
+        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10))
+    return v2.Compose(steps)
+
+
+def normalise(
+    image: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """A uint8 RGB picture (3, H, W) as float32, minus ``mean``, over ``std`` (both in 0..1)."""
+    as_float = F.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
+    normalised: Tensor = F.normalize(as_float, list(mean), list(std))
+    return normalised

@@ -1,0 +1,1 @@
+"""Where the labels lie on disk: path and format to records."""

@@ -1,0 +1,178 @@
+"""Index masks on disk: PNGs whose pixels are class indices, 255 = unlabelled."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import Image
+
+from agmm.datasets.classes import VOID_COLOR, Classes, Color, voc_colors
+from agmm.datasets.images import opened_image, upright
+from agmm.errors import DataError, InputError
+from agmm.files import written_atomically
+from agmm.shapes import IGNORE_INDEX, MaskArray
+
+
+def read_index_mask(path: Path, classes: Classes) -> MaskArray:
+    """Read a mask: a PNG with a palette, with grey values, or with one colour per class.
+
+    With a palette or grey values (1 to 16 bits), the value of a pixel is the class. With RGB the
+    colour is looked up in ``classes.txt``, `VOID_COLOR` being 255. Transparency is dropped.
+
+    Args:
+        path: The PNG file.
+        classes: The data set's classes.
+
+    Returns:
+        (H, W), uint8, class index 0..K-1 or 255 = unlabelled.
+
+    Raises:
+        DataError: Missing, broken, no PNG, a value or a colour that is no class, or colours when
+            ``classes.txt`` gives none.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mask.png"
+        >>> classes = Classes(("cat", "dog"), ((0, 0, 0), (9, 9, 9)))
+        >>> write_index_mask(path, np.array([[1, 255]], dtype=np.uint8), classes)
+        >>> read_index_mask(path, classes).tolist()
+        [[1, 255]]
+    """
+    with opened_image(path) as image:
+        if image.format != "PNG":
+            raise DataError(
+                f"{path}: a mask must be PNG, but this is {image.format}. A lossy format changes"
+                " the classes of pixels: export the mask again as PNG."
+            )
+        depth = _bits_per_sample(path)
+        values = np.asarray(upright(image))
+        mode = image.mode
+    if mode in {"RGB", "RGBA"}:
+        return _from_colors(values[..., :3], classes, path)
+    if mode == "LA":
+        values = values[..., 0]
+    if mode == "L":
+        # Pillow stretches grey of 2 and 4 bits to 0..255; the class is what the file says.
+        values = values // (255 // (2 ** min(depth, 8) - 1))
+    return _from_values(values, classes, path)
+
+
+def write_index_mask(path: Path, mask: MaskArray, classes: Classes) -> None:
+    """Write a mask as a palette PNG in the colours of its classes, atomically.
+
+    Args:
+        path: The file to write, ending in ``.png``.
+        mask: (H, W), uint8, class index 0..K-1 or 255 = unlabelled.
+        classes: The data set's classes.
+
+    Raises:
+        InputError: Another suffix, or an array that is no such mask.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mask.png"
+        >>> classes = Classes(("cat",), ((1, 2, 3),))
+        >>> write_index_mask(path, np.array([[0]], dtype=np.uint8), classes)
+        >>> Image.open(path).getpalette()[:3]
+        [1, 2, 3]
+    """
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: masks are written as PNG. Give a name that ends in .png.")
+    if mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0:
+        raise InputError(
+            f"mask must be uint8 of shape (H, W) with at least one pixel, but is {mask.dtype} of"
+            f" shape {mask.shape}."
+        )
+    wrong = (mask >= len(classes)) & (mask != IGNORE_INDEX)
+    if wrong.any():
+        raise InputError(
+            f"mask has the value {mask[wrong][0]}, but there are {len(classes)} classes"
+            f" (0..{len(classes) - 1}; {IGNORE_INDEX} = unlabelled)."
+        )
+    palette = [*classes.colors, *voc_colors(IGNORE_INDEX)[len(classes) :], VOID_COLOR]
+    image = Image.fromarray(mask)
+    image.putpalette([channel for color in palette for channel in color])
+    with written_atomically(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def read_palette(path: Path) -> list[int] | None:
+    """Read the palette of a mask, if it has one.
+
+    Args:
+        path: The PNG file.
+
+    Returns:
+        Red, green, blue of index 0, of index 1 and so on; None for a mask without a palette.
+
+    Raises:
+        DataError: The file is missing or no picture.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mask.png"
+        >>> Image.new("L", (1, 1)).save(path)
+        >>> read_palette(path) is None
+        True
+    """
+    with opened_image(path) as image:
+        return image.getpalette() if image.mode == "P" else None
+
+
+def _bits_per_sample(path: Path) -> int:
+    """Read the bit depth from the header: 8 bytes of signature, 16 up to the depth."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
+def _from_values(
+    values: Integer[np.ndarray, "H W"] | np.ndarray, classes: Classes, path: Path
+) -> MaskArray:
+    known = (values < len(classes)) | (values == IGNORE_INDEX)
+    if not known.all():
+        raise DataError(
+            f"{path}: {_listed(values[~known], values)}, but there are {len(classes)} classes"
+            f" (0..{len(classes) - 1}; {IGNORE_INDEX} = unlabelled). Add the missing classes to"
+            f" classes.txt, or repaint these pixels as {IGNORE_INDEX}."
+        )
+    return values.astype(np.uint8)
+
+
+def _listed(wrong: np.ndarray, values: np.ndarray) -> str:
+    """Describe the first wrong values: how many pixels, and where."""
+    found, counts = np.unique(wrong, return_counts=True)
+    parts = []
+    for value, count in zip(found[:5].tolist(), counts[:5].tolist(), strict=True):
+        y, x = np.argwhere(values == value)[0].tolist()
+        parts.append(f"the value {value} on {count} pixels, first at x={x}, y={y}")
+    more = f" and {len(found) - 5} more values" if len(found) > 5 else ""
+    return "; ".join(parts) + more
+
+
+def _from_colors(values: UInt8[np.ndarray, "H W 3"], classes: Classes, path: Path) -> MaskArray:
+    if not classes.colors_given:
+        raise DataError(
+            f"{path}: a mask of colours, but the classes have none. Write the colour behind each"
+            " name in classes.txt, as in 'road 128 64 128', or save the mask as grey values or"
+            " with a palette."
+        )
+    codes = _code(values)
+    known = np.array([*(_code(np.array(c)) for c in classes.colors), _code(np.array(VOID_COLOR))])
+    order = np.argsort(known)
+    place = order[np.searchsorted(known, codes, sorter=order).clip(max=len(classes))]
+    unknown = known[place] != codes
+    if unknown.any():
+        y, x = np.argwhere(unknown)[0].tolist()
+        color: Color = tuple(values[y, x].tolist())
+        raise DataError(
+            f"{path}: the colour {color} is that of no class; first at x={x}, y={y}, on"
+            f" {(codes == codes[y, x]).sum()} pixels. Add it to classes.txt, or repaint these"
+            f" pixels; {VOID_COLOR} is unlabelled."
+        )
+    return np.where(place == len(classes), IGNORE_INDEX, place).astype(np.uint8)
+
+
+def _code(values: np.ndarray) -> np.ndarray:
+    """One number for red, green and blue."""
+    code: np.ndarray = values.astype(np.int64) @ np.array([65536, 256, 1])
+    return code

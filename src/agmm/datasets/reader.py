@@ -1,0 +1,62 @@
+"""Path and format to records."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agmm.datasets.check import checked
+from agmm.datasets.folder import is_folder, read_folder
+from agmm.datasets.records import Dataset
+from agmm.errors import ConfigError, DataError
+
+__all__ = ["FORMATS", "checked", "read_dataset"]
+
+_FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
+    "folder": (is_folder, read_folder, "images/ and classes.txt"),
+}
+"""Name to: how it is recognised, how it is read, and what it is recognised by."""
+
+FORMATS: tuple[str, ...] = ("auto", *_FORMATS)
+
+
+def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa: A002
+    """List the pictures and labels of a data set; no picture is decoded.
+
+    Every form of label that lies there is listed, whether it will be used or not. To make sure
+    that everything can be read before hours of training, call
+    `checked` next.
+
+    Args:
+        path: The data set's folder.
+        format: How it is laid out: "folder" (``images/``, ``masks/``, ``points/``,
+            ``scribbles/``, ``blocks/``, ``classes.txt``), or "auto" to find out.
+
+    Returns:
+        The records of all splits, sorted by name.
+
+    Raises:
+        ConfigError: An unknown format.
+        DataError: No such folder, an empty one, one of no known layout, or names that are not
+            unique.
+
+    Example:
+        >>> read_dataset("a/folder/that/is/missing")
+        Traceback (most recent call last):
+        agmm.errors.DataError: a/folder/that/is/missing: there is no such folder. Correct the path.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, but is {format!r}.")
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder. Correct the path.")
+    found = sorted(entry.name for entry in root.iterdir())
+    if not found:
+        raise DataError(f"{root}: is empty. Put pictures into {root / 'images'}.")
+    for name, (recognise, read, _) in _FORMATS.items():
+        if format == name or (format == "auto" and recognise(root)):
+            return read(root)
+    looked_for = "; ".join(f"{name}: {signs}" for name, (_, _, signs) in _FORMATS.items())
+    entries = ", ".join(found[:10]) + (" and more" if len(found) > 10 else "")
+    raise DataError(
+        f"{root}: has no layout that is known. Looked for {looked_for}. Found {entries}. Arrange"
+        " the files in such a layout, or name the format."
+    )

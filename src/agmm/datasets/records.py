@@ -1,0 +1,101 @@
+"""A data set as records: where the pictures lie and how their labels are had."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agmm.datasets.classes import Classes
+from agmm.errors import DataError
+from agmm.labels.annotations import Annotation, Form
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture and what was given for it; nothing is read before a label is called.
+
+    Args:
+        name: The picture's name without suffix, unique within its split; folders as "a/b".
+        image: The picture's file.
+        labels: For each form that was given a function that reads it. It raises `DataError` if
+            the label cannot be read or does not fit the picture. Picklable.
+    """
+
+    name: str
+    image: Path
+    labels: Mapping[Form, Callable[[], Annotation]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture or label that is left out, and why.
+
+    Args:
+        name: The record's name, or the label's where there is no picture.
+        file: The picture, or the label where there is no picture.
+        reason: What is wrong and how to mend it.
+    """
+
+    name: str
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A label file without a picture.
+
+    Args:
+        name: The file's name without suffix; folders as "a/b".
+        file: The label file.
+        form: Its form of label.
+        split: The split that its folder says; None where the folder says none.
+    """
+
+    name: str
+    file: Path
+    form: Form
+    split: str | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All records of a data set.
+
+    Args:
+        root: The folder.
+        classes: Names and colours.
+        splits: The records of each split, sorted by name.
+        skipped: What was left out because it was bad and the caller wished so.
+        unmatched: Label files without a picture. Whether they are a fault depends on which forms
+            the caller needs; see `agmm.datasets.check.checked`.
+        unlabelled: For each checked split the names of pictures whose labels have no labelled
+            pixel. That is no fault, but they teach nothing by themselves.
+    """
+
+    root: Path
+    classes: Classes
+    splits: Mapping[str, tuple[Record, ...]]
+    skipped: tuple[Skipped, ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()
+    unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """Give the records of one split.
+
+        Args:
+            name: The split, such as "train" or "val".
+
+        Returns:
+            Its records, at least one.
+
+        Raises:
+            DataError: There is no such split, or nothing is left in it.
+        """
+        records = self.splits.get(name, ())
+        if not records:
+            found = ", ".join(f"{split} ({len(self.splits[split])})" for split in self.splits)
+            raise DataError(
+                f"{self.root}: there are no pictures for the split {name!r}; found: {found}."
+                f" Put them into images/{name}/, or name another split."
+            )
+        return records

@@ -1,0 +1,88 @@
+"""From a labelled picture to its posterior and pseudo labels."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name its docs use
+from torchvision.transforms.v2 import functional as transforms
+
+from agmm.data.transforms import normalise
+from agmm.labels.supervision import Supervision, resize
+from agmm.mixture import pseudo_labels
+from agmm.models.segmenter import Segmenter
+from agmm.shapes import IGNORE_INDEX, ImageArray
+
+
+class LabelledPicture(NamedTuple):
+    """What network and mixture say of a picture of which some pixels are labelled.
+
+    Attributes:
+        probs: Probabilities of the network, ``k H W``.
+        posterior: Posterior of the mixture, ``k H W``, over the candidates.
+        mask: Pseudo labels, ``H W``, uint8; 255 = below the threshold.
+        confidence: Their confidence, ``H W``, 0 to 1.
+    """
+
+    probs: Tensor
+    posterior: Tensor
+    mask: Tensor
+    confidence: Tensor
+
+
+@torch.inference_mode()
+def label_picture(
+    model: Segmenter,
+    objective: nn.Module,
+    image: ImageArray,
+    given: Supervision,
+    *,
+    image_scale: float,
+    threshold: float,
+    device: torch.device | str,
+) -> LabelledPicture:
+    """Pseudo labels of one picture: argmax of p·γ over the candidates; given labels are kept.
+
+    The whole picture goes through the network at once, since the centres of its classes come
+    from all of its labelled pixels.
+
+    Args:
+        model: Network in eval mode.
+        objective: Its objective in eval mode, with the contract of ``AGMMLoss``.
+        image: RGB picture, ``H W 3``, uint8.
+        given: Its labels, ``H W``.
+        image_scale: Factor on the picture's size that the network was trained with.
+        threshold: Pixels of a lower confidence become 255; 0 to 1.
+        device: Where network and objective are.
+
+    Returns:
+        Everything at the picture's size, on the CPU.
+    """
+    size = image.shape[:2]
+    small = (max(1, round(size[0] * image_scale)), max(1, round(size[1] * image_scale)))
+    picture = torch.from_numpy(image.copy()).permute(2, 0, 1)
+    picture = normalise(
+        transforms.resize(picture, list(small), antialias=True), model.mean, model.std
+    )
+    scaled = resize(given, *small)
+    output = model(picture[None].to(device))
+    candidates = torch.from_numpy(scaled.candidates)[None].to(device)
+    seeds = torch.from_numpy(scaled.seeds)[None].long().to(device)
+    posterior = objective(output.logits, output.features, seeds, candidates=candidates).posterior
+    probs = _enlarged(output.logits.float().softmax(1), size)
+    posterior = _enlarged(posterior.float(), size)
+    allowed = torch.from_numpy(given.candidates)
+    mask, confidence = pseudo_labels(probs, posterior, allowed[None], threshold=threshold)
+    labelled = torch.from_numpy(given.seeds)
+    keep = labelled != IGNORE_INDEX
+    return LabelledPicture(
+        probs=probs[0],
+        posterior=posterior[0],
+        mask=torch.where(keep, labelled, mask[0].to(torch.uint8)),
+        confidence=torch.where(keep, 1.0, confidence[0]),
+    )
+
+
+def _enlarged(maps: Float[Tensor, "1 k h w"], size: tuple[int, int]) -> Float[Tensor, "1 k H W"]:
+    return F.interpolate(maps, size, mode="bilinear").cpu()

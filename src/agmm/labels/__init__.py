@@ -1,0 +1,1 @@
+"""What the annotator gave: annotations of one image as seeds and candidates."""

@@ -1,0 +1,127 @@
+"""Spherical Gaussians, one per class, in feature space: centres, distances, posterior.
+
+Pure functions. Everything is `b k n`-sized at most: squared distances come from matrix products,
+so that no `b k d n` tensor is ever built. Our reading: the squared distance is a mean over the
+channels, so that a variance does not depend on how many channels there are; the likelihood is that
+of an ordinary spherical Gaussian raised to the power 1/d (and the ordinary one for d = 1).
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def weighted_means(
+    weights: Float[Tensor, "b k n"], features: Float[Tensor, "b d n"]
+) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k"]]:
+    """Weighted mean of the features, `μ_bk = Σ_n w_bkn f_bn / Σ_n w_bkn`, and its mass.
+
+    Published (Wu et al., CVPR 2023): the centre of a class is the mean of its labelled pixels.
+
+    Args:
+        weights: weight of every cell for every class, at least 0.
+        features: features of the cells.
+
+    Returns:
+        The means (0 for a class without mass), and the mass `Σ_n w_bkn`.
+
+    Example:
+        >>> weights, features = torch.tensor([[[1.0, 1, 0]]]), torch.tensor([[[2.0, 4, 9]]])
+        >>> means, mass = weighted_means(weights, features)
+        >>> means.item(), mass.item()
+        (3.0, 2.0)
+    """
+    mass = weights.sum(2)
+    sums = (features @ weights.mT).mT  # this order keeps the gradient in the features' layout
+    return sums / torch.where(mass > 0, mass, 1).unsqueeze(2), mass
+
+
+def squared_distances(
+    features: Float[Tensor, "b d n"], means: Float[Tensor, "b k d"]
+) -> Float[Tensor, "b k n"]:
+    """Mean squared distance `d²_bkn = ‖f_bn − μ_bk‖² / d` by `‖f‖² − 2μᵀf + ‖μ‖²`.
+
+    Args:
+        features: features of the cells.
+        means: centres of the classes.
+
+    Returns:
+        Squared distances, at least 0 also where rounding would make them negative.
+
+    Example:
+        >>> squared_distances(torch.tensor([[[3.0], [0.0]]]), torch.tensor([[[0.0, 4.0]]])).item()
+        12.5
+    """
+    inner = means @ features  # b k n
+    squares = features.square().sum(1, keepdim=True)
+    squared = squares - 2 * inner + means.square().sum(2, keepdim=True)
+    return squared.clamp(min=0) / features.shape[1]
+
+
+def log_likelihood(
+    distances: Float[Tensor, "b k n"], variances: Float[Tensor, " k"]
+) -> Float[Tensor, "b k n"]:
+    """Log-likelihood `log N_bkn = −d²_bkn / (2σ²_k) − ½ log σ²_k`, without the constant.
+
+    Our reading of the 2025 paper.
+
+    Args:
+        distances: mean squared distances, see `squared_distances`.
+        variances: variance of each class, above 0.
+
+    Returns:
+        Log-likelihood of every cell under every class.
+
+    Example:
+        >>> log_likelihood(torch.tensor([[[2.0]]]), torch.tensor([1.0])).item()
+        -1.0
+    """
+    spread = variances.unsqueeze(1)
+    return -distances / (2 * spread) - 0.5 * spread.log()
+
+
+def allowed_classes(
+    candidates: Bool[Tensor, "b k n"], known: Bool[Tensor, "b k"]
+) -> Bool[Tensor, "b k n"]:
+    """Classes over which the posterior of a cell is spread.
+
+    The candidates that the mixture knows; where it knows none of them, all candidates.
+
+    Args:
+        candidates: classes that the labels allow at each cell, at least one.
+        known: classes that have a centre.
+
+    Returns:
+        At least one class per cell.
+
+    Example:
+        >>> candidates, known = torch.tensor([[[True], [True]]]), torch.tensor([[True, False]])
+        >>> allowed_classes(candidates, known).tolist()
+        [[[True], [False]]]
+    """
+    fitting = candidates & known.unsqueeze(2)
+    return torch.where(fitting.any(1, keepdim=True), fitting, candidates)
+
+
+def log_posterior(
+    likelihood: Float[Tensor, "b k n"],
+    allowed: Bool[Tensor, "b k n"],
+    log_prior: Float[Tensor, "#b k #n"] | None = None,
+) -> Float[Tensor, "b k n"]:
+    """Log-posterior `log γ_kn = log π_kn N_kn − log Σ_j π_jn N_jn` over the allowed classes j.
+
+    Args:
+        likelihood: log-likelihood, finite.
+        allowed: classes over which it is spread, at least one per cell.
+        log_prior: logarithm of the classes' prior; uniform if not given.
+
+    Returns:
+        Log-posterior; −∞ (probability exactly 0) for every other class.
+
+    Example:
+        >>> allowed = torch.tensor([[[True], [True], [False]]])
+        >>> log_posterior(torch.zeros(1, 3, 1), allowed).exp().flatten().tolist()
+        [0.5, 0.5, 0.0]
+    """
+    joint = likelihood if log_prior is None else likelihood + log_prior
+    return joint.masked_fill(~allowed, -torch.inf).log_softmax(1)

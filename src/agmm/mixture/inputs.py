@@ -1,0 +1,144 @@
+"""Checks of what the objectives are called with."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agmm.errors import ConfigError, InputError
+from agmm.shapes import IGNORE_INDEX
+
+
+class ObjectiveOutput(NamedTuple):
+    """What an objective returns.
+
+    Attributes:
+        loss: the sum of the terms, to call `backward()` on.
+        terms: every term as it enters the sum, weight and warm-up included, without gradient.
+        posterior: probability of each class at each cell of the feature grid under the mixture,
+            `b k h w`, without gradient; sums to 1 over the candidates and is 0 elsewhere.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    posterior: Tensor
+
+
+def check_sizes(num_classes: int, feature_channels: int) -> None:
+    """Check the sizes that an objective is built for.
+
+    Args:
+        num_classes: number of classes, 2 to 255.
+        feature_channels: number of feature channels, at least 1.
+
+    Raises:
+        ConfigError: if a size is out of range.
+
+    Example:
+        >>> check_sizes(21, 256)
+    """
+    if not 2 <= num_classes <= IGNORE_INDEX:
+        raise ConfigError(
+            f"num_classes: expected 2 to {IGNORE_INDEX} ({IGNORE_INDEX} itself means unlabelled), "
+            f"got {num_classes}; count the background as a class"
+        )
+    if feature_channels < 1:
+        raise ConfigError(
+            f"feature_channels: expected at least 1, got {feature_channels}; "
+            "take it from the model, e.g. segmenter.feature_channels"
+        )
+
+
+def check_inputs(
+    logits: Tensor,
+    features: Tensor,
+    seeds: Tensor,
+    candidates: Tensor | None,
+    valid: Tensor | None,
+    *,
+    num_classes: int,
+    feature_channels: int,
+) -> None:
+    """Check shapes and types always, and values on the CPU.
+
+    Values on an accelerator are not checked, because the check would wait for the device.
+
+    Args:
+        logits: expected `b k H W`, float.
+        features: expected `b d h w`, float.
+        seeds: expected `b H W`, int64, 0 to k − 1 or 255.
+        candidates: expected None, `b k` or `b k H W`, bool, at least one class at each valid pixel.
+        valid: expected None or `b H W`, bool.
+        num_classes: k.
+        feature_channels: d.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> seeds = torch.full((1, 8, 8), 255)
+        >>> logits, features = torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2)
+        >>> check_inputs(logits, features, seeds, None, None, num_classes=3, feature_channels=4)
+    """
+    _check_floating("logits", logits, "k", num_classes, "the model and the objective differ")
+    _check_floating(
+        "features", features, "d", feature_channels, "pass the model's feature_channels"
+    )
+    batch, _, height, width = logits.shape
+    if features.shape[0] != batch:
+        raise InputError(
+            f"features: expected the {batch} images of the logits, got {features.shape[0]}; "
+            "pass logits and features of the same batch"
+        )
+    pixels = (batch, height, width)
+    _check("seeds", seeds, [pixels], torch.int64, "resize them to the logits; use seeds.long()")
+    if valid is not None:
+        _check("valid", valid, [pixels], torch.bool, "resize it to the logits; use valid.bool()")
+    if candidates is not None:
+        shapes: list[tuple[int, ...]] = [(batch, num_classes), (batch, num_classes, height, width)]
+        _check("candidates", candidates, shapes, torch.bool, "use candidates.bool()")
+    if logits.device.type == "cpu":
+        _check_values(seeds, candidates, valid, num_classes)
+
+
+def _check_floating(name: str, tensor: Tensor, axis: str, channels: int, remedy: str) -> None:
+    if tensor.ndim != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
+        raise InputError(
+            f"{name}: expected shape (batch, {axis}={channels}, rows, columns), "
+            f"got {tuple(tensor.shape)}; {remedy}"
+        )
+    if not tensor.is_floating_point():
+        raise InputError(f"{name}: expected a float type, got {tensor.dtype}; use {name}.float()")
+
+
+def _check(
+    name: str, tensor: Tensor, shapes: list[tuple[int, ...]], dtype: torch.dtype, remedy: str
+) -> None:
+    if tuple(tensor.shape) not in shapes or tensor.dtype != dtype:
+        expected = " or ".join(map(str, shapes))
+        raise InputError(
+            f"{name}: expected {dtype} of shape {expected}, "
+            f"got {tensor.dtype} of shape {tuple(tensor.shape)}; {remedy}"
+        )
+
+
+def _check_values(
+    seeds: Tensor, candidates: Tensor | None, valid: Tensor | None, num_classes: int
+) -> None:
+    wrong = (seeds != IGNORE_INDEX) & ((seeds < 0) | (seeds >= num_classes))
+    if wrong.any():
+        raise InputError(
+            f"seeds: expected classes 0 to {num_classes - 1} or {IGNORE_INDEX} (unlabelled), got "
+            f"{sorted(set(seeds[wrong].tolist()))[:5]}; map the labels to the model's classes"
+        )
+    if candidates is None:
+        return
+    empty = ~candidates.any(1)
+    if valid is not None and empty.ndim == 3:
+        empty = empty & valid
+    if empty.any():
+        raise InputError(
+            f"candidates: expected at least one class everywhere, got none at index "
+            f"{empty.nonzero()[0].tolist()} (image, row, column); "
+            "pass all classes where the labels rule out none"
+        )

@@ -1,0 +1,242 @@
+"""The losses of the mixture, one pure function each.
+
+Every loss is a mean over the cells (or pixels) that it applies to, and 0 with a gradient path where
+there are none. Cells that do not count get exactly zero gradient.
+
+Published in 2023: `partial_cross_entropy`, `absent_class`, and the form of `separation`. Our
+reading of the 2025 paper, whose equations could not be read: `mixture_likelihood`, `mutual`,
+`maximisation`.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from agmm.mixture.gaussian import squared_distances
+from agmm.shapes import IGNORE_INDEX
+
+
+def masked_mean(
+    values: Float[Tensor, "*cells"], cells: Bool[Tensor, "*cells"], count: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """Mean of the values over some cells; 0 with a gradient path if there are none.
+
+    Args:
+        values: one value per cell.
+        cells: the cells that count.
+        count: what to divide by, if not the number of cells.
+
+    Returns:
+        The mean.
+
+    Example:
+        >>> masked_mean(torch.tensor([1.0, 5.0]), torch.tensor([True, False])).item()
+        1.0
+    """
+    total = cells.sum() if count is None else count
+    return values.masked_fill(~cells, 0).sum() / total.clamp(min=1)
+
+
+def soft_cross_entropy(
+    targets: Float[Tensor, "b k n"], log_probs: Float[Tensor, "b k n"]
+) -> Float[Tensor, "b n"]:
+    """Cross-entropy `−Σ_k t_k log q_k` of every cell, where a class with `t_k = 0` does not count.
+
+    Args:
+        targets: target probabilities, without gradient.
+        log_probs: log-probabilities; −∞ is allowed where the target is 0.
+
+    Returns:
+        Cross-entropy of every cell, in nats.
+
+    Example:
+        >>> targets, log_probs = torch.tensor([[[1.0], [0]]]), torch.tensor([[[0.0], [-torch.inf]]])
+        >>> soft_cross_entropy(targets, log_probs).abs().item()
+        0.0
+    """
+    return -(targets * log_probs.masked_fill(targets == 0, 0)).sum(1)
+
+
+def partial_cross_entropy(
+    logits: Float[Tensor, "b k H W"],
+    seeds: Int64[Tensor, "b H W"],
+    valid: Bool[Tensor, "b H W"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the logits on the labelled pixels.
+
+    Args:
+        logits: logits of the network.
+        seeds: class of each pixel, 255 = unlabelled.
+        valid: pixels that count, None = all.
+
+    Returns:
+        Mean over the labelled, valid pixels, in nats.
+
+    Example:
+        >>> seeds = torch.tensor([[[0, 255]]])
+        >>> round(partial_cross_entropy(torch.zeros(1, 2, 1, 2), seeds).item(), 4)
+        0.6931
+    """
+    if valid is not None:
+        seeds = seeds.masked_fill(~valid, IGNORE_INDEX)
+    # Summed here and not by `reduction`, whose kernel on CUDA is not deterministic.
+    pixels = functional.cross_entropy(logits, seeds, ignore_index=IGNORE_INDEX, reduction="none")
+    return pixels.sum() / (seeds != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def mixture_likelihood(
+    log_gamma: Float[Tensor, "b k n"],
+    shares: Float[Tensor, "b k n"],
+    labelled: Bool[Tensor, "b n"],
+) -> Float[Tensor, ""]:
+    """The mixture must explain the labels: cross-entropy of its posterior against the seeds.
+
+    Our reading.
+
+    Args:
+        log_gamma: log-posterior of the mixture.
+        shares: share of each class among the labelled pixels of the cell.
+        labelled: cells with a label.
+
+    Returns:
+        Mean over the labelled cells, in nats.
+
+    Example:
+        >>> half = torch.full((1, 2, 1), 0.5)
+        >>> shares = torch.tensor([[[1.0], [0.0]]])
+        >>> round(mixture_likelihood(half.log(), shares, torch.tensor([[True]])).item(), 4)
+        0.6931
+    """
+    return masked_mean(soft_cross_entropy(shares, log_gamma), labelled)
+
+
+def mutual(
+    log_probs: Float[Tensor, "b k n"],
+    log_gamma: Float[Tensor, "b k n"],
+    responsibilities: Float[Tensor, "b k n"],
+    cells: Bool[Tensor, "b n"],
+    confidence: Float[Tensor, "b n"],
+) -> Float[Tensor, ""]:
+    """Network and mixture teach each other: `CE(p, sg(γ)) + CE(γ, sg(p))`.
+
+    Our reading. As a target, `p` is restricted to the classes of the posterior and renormalised.
+
+    Args:
+        log_probs: log-softmax of the logits.
+        log_gamma: log-posterior of the mixture, −∞ outside the classes it is spread over.
+        responsibilities: γ of the E step, the network's target, without gradient.
+        cells: unlabelled, valid cells.
+        confidence: how much each cell counts, 0 to 1.
+
+    Returns:
+        Confidence-weighted sum over the cells, divided by their number, in nats.
+
+    Example:
+        >>> half, one = torch.full((1, 2, 1), 0.5), torch.ones(1, 1)
+        >>> round(mutual(half.log(), half.log(), half, one > 0, one).item(), 4)
+        1.3863
+    """
+    with torch.no_grad():
+        probs = log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
+    values = soft_cross_entropy(responsibilities, log_probs) + soft_cross_entropy(probs, log_gamma)
+    return masked_mean(confidence * values, cells)
+
+
+def maximisation(
+    likelihood: Float[Tensor, "b k n"],
+    responsibilities: Float[Tensor, "b k n"],
+    cells: Bool[Tensor, "b n"],
+    confidence: Float[Tensor, "b n"],
+) -> Float[Tensor, ""]:
+    """Pull every cell to its own component: `−E_γ[log N]` with detached γ.
+
+    Our reading of the 2025 paper's maximisation loss, first half; `separation` is the second. It
+    may be negative, since a density may exceed 1.
+
+    Args:
+        likelihood: log-likelihood, finite.
+        responsibilities: γ of the E step, without gradient.
+        cells: the cells that count.
+        confidence: how much each cell counts, 0 to 1.
+
+    Returns:
+        Confidence-weighted sum over the cells, divided by their number, in nats.
+
+    Example:
+        >>> one = torch.ones(1, 1, 1)
+        >>> maximisation(-2 * one, one, torch.tensor([[True]]), one[0]).item()
+        2.0
+    """
+    return masked_mean(-confidence * (responsibilities * likelihood).sum(1), cells)
+
+
+def separation(means: Float[Tensor, "b k d"], present: Bool[Tensor, "b k"]) -> Float[Tensor, ""]:
+    """Push the components apart: mean over pairs of present classes of `exp(−d²(μ_i, μ_j))`.
+
+    The form is published (2023, there with the mean absolute difference); the mean squared
+    difference is our reading.
+
+    Args:
+        means: centres of each image.
+        present: classes of which the image has seeds.
+
+    Returns:
+        Mean over all pairs of all images, 0 to 1.
+
+    Example:
+        >>> separation(torch.zeros(1, 2, 4), torch.tensor([[True, True]])).item()
+        1.0
+    """
+    pairs = (present.unsqueeze(1) & present.unsqueeze(2)).triu(1)
+    distances = squared_distances(means.mT, means)  # b k k
+    return masked_mean((-distances).exp(), pairs)
+
+
+def absent_class(
+    logits: Float[Tensor, "b k *cells"],
+    candidates: Bool[Tensor, "b k *#cells"],
+    valid: Bool[Tensor, " b *cells"],
+) -> Float[Tensor, ""]:
+    """A class that the labels rule out must not be predicted: `−Σ_k (1−c_k) log(1−p_k)`.
+
+    Published (Wu et al., CVPR 2023). Computed so that neither value nor gradient overflows for a
+    confident network.
+
+    Args:
+        logits: logits of the network, at pixels or cells, at least two classes.
+        candidates: classes that the labels allow there, at least one.
+        valid: pixels or cells that count.
+
+    Returns:
+        Mean over the valid pixels or cells, in nats.
+
+    Example:
+        >>> candidates = torch.tensor([[[True], [False]]])
+        >>> round(absent_class(torch.zeros(1, 2, 1), candidates, torch.tensor([[True]])).item(), 4)
+        0.6931
+    """
+    log_rest = log_one_minus_softmax(logits)
+    return masked_mean(-log_rest.masked_fill(candidates, 0).sum(1), valid)
+
+
+def log_one_minus_softmax(logits: Float[Tensor, "b k *cells"]) -> Float[Tensor, "b k *cells"]:
+    """`log(1 − softmax(logits))` over axis 1, exact also where a probability is close to 1.
+
+    At most one probability exceeds ½; for it the others are summed up.
+
+    Args:
+        logits: finite logits of at least two classes.
+
+    Returns:
+        Log-probability that it is any other class.
+
+    Example:
+        >>> log_one_minus_softmax(torch.tensor([[[50.0], [0.0]]])).round().flatten().tolist()
+        [-50.0, -0.0]
+    """
+    log_probs = logits.log_softmax(1)
+    probs = log_probs.exp()
+    top = probs > 0.5
+    others = log_probs.masked_fill(top, -torch.inf).logsumexp(1, keepdim=True)
+    return torch.where(top, others, (-probs.masked_fill(top, 0)).log1p())

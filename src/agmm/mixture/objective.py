@@ -1,0 +1,226 @@
+"""AGMMLoss: the losses of the adaptive Gaussian mixture in one module, for any PyTorch loop.
+
+Our reading of Wu et al., IEEE TPAMI 2025 (doi 10.1109/TPAMI.2025.3557047), whose equations could
+not be read: the centres and the first use of a mixture are published (CVPR 2023); the E step, the
+M step, the maximisation loss and all default weights are this project's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from agmm.errors import ConfigError
+from agmm.mixture import losses
+from agmm.mixture.gaussian import (
+    allowed_classes,
+    log_likelihood,
+    log_posterior,
+    squared_distances,
+    weighted_means,
+)
+from agmm.mixture.grid import Grid, reduce_to_grid
+from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes
+from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
+
+
+class AGMMLoss(nn.Module):
+    """Losses of section 3 and 4 of the method: seeds, candidates and an online Gaussian mixture.
+
+    In training mode every call is one step of the online EM and of the warm-up; in evaluation mode
+    nothing changes. The first call of a class's life needs a seed of it: until then the class takes
+    no part in the mixture. Everything is computed in float32 or wider, also under autocast, and
+    nothing waits for the device. Under `torch.distributed` the statistics are summed over ranks.
+
+    Args:
+        num_classes: number of classes, 2 to 255, the background included.
+        feature_channels: number of feature channels.
+        partial_cross_entropy: weight of the cross-entropy on labelled pixels.
+        mixture_likelihood: weight of the mixture's cross-entropy on labelled cells.
+        mutual: weight of the mutual teaching on unlabelled cells.
+        maximisation: weight of the pull of every cell to its component.
+        separation: weight of the push between the components.
+        absent_class: weight of the term on classes that the labels rule out.
+        warmup_steps: over these first steps `mutual`, `maximisation` and `separation` rise from 0.
+        step_size: η of the stepwise EM, above 0, at most 1.
+        labelled_weight: how many unlabelled cells a labelled one is worth in the M step.
+        variance_floor: smallest variance of a class.
+        network_prior: whether the E step takes the network's `p` as prior of the classes.
+        confidence_weighting: whether an unlabelled cell counts by its largest responsibility.
+
+    Attributes:
+        mixture: the running means, variances and masses.
+        step: number of forward passes in training mode, int64.
+
+    Example:
+        >>> objective = AGMMLoss(num_classes=3, feature_channels=4)
+        >>> seeds = torch.full((1, 8, 8), 255)
+        >>> seeds[0, 2, 2] = 1
+        >>> out = objective(torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2), seeds)
+        >>> round(out.loss.item(), 4), out.posterior.shape
+        (1.0986, torch.Size([1, 3, 2, 2]))
+    """
+
+    step: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        feature_channels: int,
+        *,
+        partial_cross_entropy: float = 1.0,
+        mixture_likelihood: float = 0.1,
+        mutual: float = 0.5,
+        maximisation: float = 0.1,
+        separation: float = 0.1,
+        absent_class: float = 1.0,
+        warmup_steps: int = 1000,
+        step_size: float = 0.1,
+        labelled_weight: float = 10.0,
+        variance_floor: float = 1e-4,
+        network_prior: bool = True,
+        confidence_weighting: bool = True,
+    ) -> None:
+        super().__init__()
+        check_sizes(num_classes, feature_channels)
+        self.num_classes = num_classes
+        self.feature_channels = feature_channels
+        self.weights = {
+            "partial_cross_entropy": partial_cross_entropy,
+            "mixture_likelihood": mixture_likelihood,
+            "mutual": mutual,
+            "maximisation": maximisation,
+            "separation": separation,
+            "absent_class": absent_class,
+        }
+        self.warmup_steps = warmup_steps
+        self.step_size = step_size
+        self.labelled_weight = labelled_weight
+        self.variance_floor = variance_floor
+        self.network_prior = network_prior
+        self.confidence_weighting = confidence_weighting
+        self._check_options()
+        self.mixture = RunningMixture(num_classes, feature_channels)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(
+        self,
+        logits: Tensor,
+        features: Tensor,
+        seeds: Tensor,
+        candidates: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> ObjectiveOutput:
+        """Compute the loss of a batch and, in training mode, take one step of the online EM.
+
+        Shapes are checked here with messages, and therefore not annotated.
+
+        Args:
+            logits: logits of the network, `b k H W`, any float type.
+            features: features of the network, `b d h w`, any float type and stride.
+            seeds: class of each pixel, `b H W`, int64; 255 = unlabelled.
+            candidates: classes that the labels allow, bool, in the image (`b k`) or at each pixel
+                (`b k H W`); None = all. A seed's class always is a candidate.
+            valid: pixels of the picture, `b H W`, bool (False = padding); None = all.
+
+        Returns:
+            Loss, terms, and posterior of the mixture alone (seeds and `p` left aside). The terms
+            are named like the weights and sum up to the loss.
+
+        Raises:
+            InputError: if a shape or type does not fit or, on the CPU, a value.
+        """
+        check_inputs(
+            logits,
+            features,
+            seeds,
+            candidates,
+            valid,
+            num_classes=self.num_classes,
+            feature_channels=self.feature_channels,
+        )
+        with torch.autocast(logits.device.type, enabled=False):
+            grid = reduce_to_grid(logits, features, seeds, candidates, valid)
+            terms, log_gamma = self._mixture_terms(grid)
+            terms["partial_cross_entropy"] = losses.partial_cross_entropy(
+                logits.to(grid.logits.dtype), seeds, valid
+            )
+            terms["absent_class"] = losses.absent_class(grid.logits, grid.candidates, grid.valid)
+            warmup = self._warmup()
+            for name in ("mutual", "maximisation", "separation"):
+                terms[name] = warmup * terms[name]
+            terms = {name: weight * terms[name] for name, weight in self.weights.items()}
+            loss = torch.stack(list(terms.values())).sum()
+        if self.training:
+            self.step.add_(1)
+        return ObjectiveOutput(
+            loss=loss,
+            terms={name: term.detach() for name, term in terms.items()},
+            posterior=log_gamma.detach().exp().reshape(len(features), -1, *features.shape[2:]),
+        )
+
+    def _mixture_terms(self, grid: Grid) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of the mixture, unweighted, and its log-posterior `b k n`; updates the mixture."""
+        dtype = grid.features.dtype
+        image_means, image_mass = weighted_means(grid.shares, grid.features)
+        present = image_mass > 0
+        known = present | (self.mixture.mass > 0)
+        means = torch.where(present.unsqueeze(2), image_means, self.mixture.means.to(dtype))
+        distances = squared_distances(grid.features, means)
+        variances = self.mixture.variances.to(dtype).clamp(min=self.variance_floor)
+        # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
+        likelihood = log_likelihood(distances, variances)
+        likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
+        allowed = allowed_classes(grid.candidates, known)
+        log_gamma = log_posterior(likelihood, allowed)
+        log_probs = grid.logits.log_softmax(1)
+        prior = log_probs.detach() if self.network_prior else None
+        joint = log_posterior(likelihood.detach(), allowed, prior)
+        gamma = e_step(joint, grid.shares, grid.labelled)
+        # Where the mixture knows no candidate, it has nothing to teach.
+        informed = (grid.candidates & known.unsqueeze(2)).any(1)
+        cells = grid.valid & informed
+        confidence = self._confidence(gamma, grid.labelled)
+        terms = {
+            "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
+            "mutual": losses.mutual(
+                log_probs, log_gamma, gamma, cells & ~grid.labelled, confidence
+            ),
+            "maximisation": losses.maximisation(likelihood, gamma, cells, confidence),
+            "separation": losses.separation(image_means, present),
+        }
+        if self.training:
+            weights = torch.where(grid.labelled, self.labelled_weight, 1.0).to(dtype)
+            weights = (weights * cells).unsqueeze(1)
+            statistics = sufficient_statistics(gamma * weights, grid.features, distances)
+            self.mixture.update(statistics, self.step_size)
+        return terms, log_gamma
+
+    def _confidence(self, gamma: Tensor, labelled: Tensor) -> Tensor:
+        """How much each cell counts, `b n`: labelled 1, else the largest responsibility."""
+        if not self.confidence_weighting:
+            return torch.ones_like(gamma[:, 0])
+        return torch.where(labelled, 1, gamma.amax(1))
+
+    def _warmup(self) -> Tensor:
+        """Factor of the self-supervised terms at this step, 0 to 1."""
+        if self.warmup_steps == 0:
+            return torch.ones_like(self.step)
+        return (self.step / self.warmup_steps).clamp(max=1)
+
+    def _check_options(self) -> None:
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ConfigError(
+                    f"{name}: expected a weight of at least 0, got {weight}; 0 is off"
+                )
+        if self.warmup_steps < 0:
+            raise ConfigError(
+                f"warmup_steps: expected at least 0, got {self.warmup_steps}; 0 is no warm-up"
+            )
+        if not 0 < self.step_size <= 1:
+            raise ConfigError(
+                f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
+            )
+        for name in ("labelled_weight", "variance_floor"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")

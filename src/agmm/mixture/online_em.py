@@ -1,0 +1,183 @@
+"""Online expectation-maximisation of the class mixture: E step, M step, running statistics.
+
+Our reading: the 2025 paper (doi 10.1109/TPAMI.2025.3557047) names an online EM; its equations could
+not be read. This is stepwise EM (Cappé & Moulines 2009, doi 10.1111/j.1467-9868.2009.00698.x): the
+sufficient statistics of the batches are averaged with a step size, and the parameters follow from
+the average.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class SufficientStatistics(NamedTuple):
+    """What the M step needs to know of the data.
+
+    Attributes:
+        mass: `Σ γ`, shape `k`.
+        sums: `Σ γ f`, shape `k d`.
+        scatter: `Σ γ d²`, shape `k`.
+    """
+
+    mass: Tensor
+    sums: Tensor
+    scatter: Tensor
+
+
+def e_step(
+    log_gamma: Float[Tensor, "b k n"],
+    shares: Float[Tensor, "b k n"],
+    labelled: Bool[Tensor, "b n"],
+) -> Float[Tensor, "b k n"]:
+    """Responsibilities: the labels on labelled cells, else the posterior. No gradient.
+
+    Args:
+        log_gamma: log-posterior of the mixture.
+        shares: share of each class among the labelled pixels of the cell.
+        labelled: cells with a label.
+
+    Returns:
+        Responsibilities, which sum to 1 over the classes.
+
+    Example:
+        >>> half = torch.full((1, 2, 1), 0.5)
+        >>> e_step(half.log(), half, torch.tensor([[True]])).flatten().tolist()
+        [0.5, 0.5]
+    """
+    return torch.where(labelled.unsqueeze(1), shares, log_gamma.exp()).detach()
+
+
+def sufficient_statistics(
+    responsibilities: Float[Tensor, "b k n"],
+    features: Float[Tensor, "b d n"],
+    distances: Float[Tensor, "b k n"],
+) -> SufficientStatistics:
+    """Sums over all cells of the batch: `Σγ`, `Σγ f`, `Σγ d²`. No gradient.
+
+    Args:
+        responsibilities: weight of every cell for every class, 0 for cells that do not count.
+        features: features of the cells.
+        distances: mean squared distances to the centres that the variance shall refer to.
+
+    Returns:
+        The statistics, summed over images and cells.
+
+    Example:
+        >>> ones = torch.ones(1, 1, 2)
+        >>> sufficient_statistics(ones, torch.tensor([[[1.0, 3.0]]]), ones).sums.item()
+        4.0
+    """
+    weights, features, distances = responsibilities.detach(), features.detach(), distances.detach()
+    return SufficientStatistics(
+        mass=weights.sum((0, 2)),
+        sums=(features @ weights.mT).sum(0).mT,
+        scatter=(weights * distances).sum((0, 2)),
+    )
+
+
+def m_step(
+    statistics: SufficientStatistics,
+) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
+    """Parameters of highest likelihood: `μ = Σγf / Σγ`, `σ² = Σγd² / Σγ`.
+
+    Args:
+        statistics: sums over the data.
+
+    Returns:
+        Means and variances; 0 for a class without mass.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> means, variances = m_step(SufficientStatistics(2 * one, torch.ones(1, 3), one))
+        >>> means.tolist(), variances.tolist()
+        ([[0.5, 0.5, 0.5]], [0.5])
+    """
+    mass = torch.where(statistics.mass > 0, statistics.mass, 1)
+    return statistics.sums / mass.unsqueeze(1), statistics.scatter / mass
+
+
+def sum_over_ranks(statistics: SufficientStatistics) -> SufficientStatistics:
+    """Sum of the statistics over all processes, in one message; unchanged in a single process.
+
+    Args:
+        statistics: sums over this process's batch.
+
+    Returns:
+        Sums over the batches of all processes.
+
+    Example:
+        >>> one = SufficientStatistics(torch.ones(1), torch.ones(1, 2), torch.ones(1))
+        >>> sum_over_ranks(one).mass.item()
+        1.0
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return statistics
+    num_classes, channels = statistics.sums.shape
+    message = torch.cat([part.flatten() for part in statistics])
+    dist.all_reduce(message)
+    return SufficientStatistics(
+        mass=message[:num_classes],
+        sums=message[num_classes:-num_classes].view(num_classes, channels),
+        scatter=message[-num_classes:],
+    )
+
+
+class RunningMixture(nn.Module):
+    """Means and variances of all classes, carried on over the iterations by stepwise EM.
+
+    The averaged statistics `S ← (1 − η)·S + η·S_batch` are kept as parameters and mass, which is
+    the same without dividing small numbers by small numbers: with
+    `η_k = η·m_k / ((1 − η)·M_k + η·m_k)` the parameters move by `θ_k ← θ_k + η_k·(θ_batch − θ_k)`.
+    A class without mass in the batch keeps everything exactly; its first batch is taken as it is.
+
+    Args:
+        num_classes: number of classes.
+        feature_channels: number of feature channels.
+
+    Attributes:
+        means: centres, `k d`; 0 before a class was seen.
+        variances: variances, `k`; 1 before a class was seen.
+        mass: averaged `Σγ` of a batch, `k`; 0 = the class was never seen.
+
+    Example:
+        >>> mixture = RunningMixture(1, 1)
+        >>> batch = SufficientStatistics(torch.ones(1), torch.tensor([[2.0]]), torch.ones(1))
+        >>> mixture.update(batch, step_size=0.5)
+        >>> mixture.means.item()
+        2.0
+    """
+
+    means: Tensor
+    variances: Tensor
+    mass: Tensor
+
+    def __init__(self, num_classes: int, feature_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(num_classes, feature_channels))
+        self.register_buffer("variances", torch.ones(num_classes))
+        self.register_buffer("mass", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def update(self, statistics: SufficientStatistics, step_size: float) -> None:
+        """Take in the statistics of one batch (of all processes together).
+
+        Args:
+            statistics: sums over this process's batch.
+            step_size: η, above 0, at most 1; 1 forgets everything before.
+        """
+        statistics = SufficientStatistics(
+            *(part.to(self.mass.dtype) for part in sum_over_ranks(statistics))
+        )
+        means, variances = m_step(statistics)
+        seen = statistics.mass > 0
+        moved = torch.lerp(self.mass, statistics.mass, step_size)
+        mass = torch.where(self.mass > 0, moved, statistics.mass)
+        share = torch.where(self.mass > 0, step_size, 1.0) * statistics.mass
+        share = torch.where(seen, share / torch.where(seen, mass, 1), 0)
+        self.means.lerp_(means, share.unsqueeze(1))
+        self.variances.lerp_(variances, share)
+        self.mass.copy_(torch.where(seen, mass, self.mass))

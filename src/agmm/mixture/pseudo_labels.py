@@ -1,0 +1,75 @@
+"""Pseudo labels: the posterior of the mixture and the network's probabilities, put together."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from agmm.errors import InputError
+from agmm.shapes import IGNORE_INDEX
+
+
+class PseudoLabels(NamedTuple):
+    """Pseudo labels of a batch.
+
+    Attributes:
+        masks: class of each pixel, `b H W`, int64; 255 = not confident enough.
+        confidence: probability of the best class among the candidates, `b H W`, 0 to 1.
+    """
+
+    masks: Tensor
+    confidence: Tensor
+
+
+@torch.no_grad()
+def pseudo_labels(
+    probs: Float[Tensor, "b k H W"],
+    posterior: Float[Tensor, "b k h w"],
+    candidates: Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None = None,
+    *,
+    threshold: float = 0.0,
+) -> PseudoLabels:
+    """Class = argmax over the candidates of `p·γ`; confidence = its share `p·γ / Σ p·γ`.
+
+    Our reading of "the mixture gives better pseudo labels" (2025).
+
+    Args:
+        probs: softmax of the network, at the size that the labels shall have.
+        posterior: posterior of the mixture (`ObjectiveOutput.posterior`); it is enlarged
+            bilinearly to the size of `probs`.
+        candidates: classes that the labels allow in the image or at each pixel, None = all.
+        threshold: pixels with less confidence become 255; 0 to 1.
+
+    Returns:
+        Masks and confidence. A pixel where no candidate has any probability is 255, confidence 0.
+
+    Raises:
+        InputError: if a shape or the threshold does not fit.
+
+    Example:
+        >>> probs, posterior = torch.full((1, 2, 1, 1), 0.5), torch.tensor([[[[0.2]], [[0.8]]]])
+        >>> labels = pseudo_labels(probs, posterior)
+        >>> labels.masks.item(), round(labels.confidence.item(), 4)
+        (1, 0.8)
+    """
+    if probs.shape[:2] != posterior.shape[:2]:
+        raise InputError(
+            f"posterior: expected the images and classes of probs {tuple(probs.shape[:2])}, "
+            f"got {tuple(posterior.shape[:2])}; pass both of the same batch and model"
+        )
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold: expected 0 to 1, got {threshold}; try 0.8")
+    size = (probs.shape[2], probs.shape[3])
+    if posterior.shape[2:] != size:
+        posterior = functional.interpolate(posterior, size, mode="bilinear", align_corners=False)
+    scores = probs.to(torch.promote_types(probs.dtype, torch.float32)) * posterior
+    if candidates is not None:
+        if candidates.ndim == 2:
+            candidates = candidates[:, :, None, None]
+        scores = scores.masked_fill(~candidates, 0)
+    best, masks = scores.max(1)
+    confidence = best / scores.sum(1).clamp(min=torch.finfo(scores.dtype).tiny)
+    unsure = (confidence < threshold) | (best == 0)
+    return PseudoLabels(masks.masked_fill(unsure, IGNORE_INDEX), confidence)

@@ -1,0 +1,1 @@
+"""Segmentation networks that return logits and decoder features."""

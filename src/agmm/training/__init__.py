@@ -1,0 +1,1 @@
+"""Objectives, the Lightning task and the run folder."""

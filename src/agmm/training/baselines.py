@@ -1,0 +1,132 @@
+"""What the mixture is compared with: objectives of the same contract, without a mixture.
+
+Their posterior is uniform over the candidates, so that ``p·γ`` is the network's own ``p``.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from agmm.mixture import ObjectiveOutput, absent_class, partial_cross_entropy
+from agmm.mixture.grid import Grid, reduce_to_grid
+from agmm.mixture.losses import masked_mean, soft_cross_entropy
+from agmm.shapes import IGNORE_INDEX, Features, Logits, Masks, ValidPixels
+
+Candidates = Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None
+
+
+class PartialCrossEntropyLoss(nn.Module):
+    """Cross-entropy on the labelled pixels, alone or with the absent-class term.
+
+    Args:
+        absent: Weight of the absent-class term; 0 leaves it out.
+
+    Example:
+        >>> loss = PartialCrossEntropyLoss(absent=0)
+        >>> seeds = torch.tensor([[[0, 255]]])
+        >>> out = loss(torch.zeros(1, 2, 1, 2), torch.zeros(1, 3, 1, 1), seeds)
+        >>> round(out.loss.item(), 4)
+        0.6931
+    """
+
+    def __init__(self, *, absent: float) -> None:
+        super().__init__()
+        self.absent = absent
+
+    def forward(
+        self,
+        logits: Logits,
+        features: Features,
+        seeds: Masks,
+        candidates: Candidates = None,
+        valid: ValidPixels | None = None,
+    ) -> ObjectiveOutput:
+        """The loss of a batch; shapes as in :meth:`agmm.mixture.AGMMLoss.forward`."""
+        logits = logits.float()
+        terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
+        grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
+        if self.absent:
+            term = absent_class(grid.logits, grid.candidates, grid.valid)
+            terms["absent_class"] = self.absent * term
+        return _output(terms, grid, features)
+
+
+class EMATeacherLoss(nn.Module):
+    """Mean teacher: cross-entropy on the labelled pixels, the teacher's opinion on the others.
+
+    ``CE(seeds, p) + w(t)·mean_unlabelled c·CE(p', p)`` with the teacher's probabilities ``p'``
+    restricted to the candidates and its confidence ``c = max_k p'_k`` (Tarvainen & Valpola,
+    NeurIPS 2017). The teacher is the network with averaged weights, which the trainer keeps.
+
+    Args:
+        consistency: Weight of the teacher's opinion after the warm-up.
+        warmup_steps: Training steps over which it rises from 0.
+    """
+
+    step: Int64[Tensor, ""]
+
+    def __init__(self, *, consistency: float = 1.0, warmup_steps: int = 100) -> None:
+        super().__init__()
+        self.consistency, self.warmup_steps = consistency, warmup_steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(
+        self,
+        logits: Logits,
+        features: Features,
+        seeds: Masks,
+        candidates: Candidates = None,
+        valid: ValidPixels | None = None,
+        *,
+        teacher_logits: Logits | None = None,
+    ) -> ObjectiveOutput:
+        """The loss of a batch; without ``teacher_logits`` only the labelled pixels count."""
+        logits = logits.float()
+        terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
+        if teacher_logits is not None:
+            ramp = (self.step / max(1, self.warmup_steps)).clamp(max=1)
+            opinion = teacher_opinion(logits, teacher_logits.float(), seeds, candidates, valid)
+            terms["consistency"] = self.consistency * ramp * opinion
+        if self.training:
+            self.step += 1
+        grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
+        return _output(terms, grid, features)
+
+
+def teacher_opinion(
+    logits: Logits,
+    teacher_logits: Logits,
+    seeds: Masks,
+    candidates: Candidates = None,
+    valid: ValidPixels | None = None,
+) -> Float[Tensor, ""]:
+    """Confidence-weighted cross-entropy against a teacher on the unlabelled, valid pixels.
+
+    Args:
+        logits: The student's.
+        teacher_logits: The teacher's, without gradient.
+        seeds: 255 = unlabelled.
+        candidates: Classes that the teacher may name; None = all.
+        valid: False = padding; None = all.
+
+    Returns:
+        Sum over these pixels, each weighted with the teacher's confidence, over their number.
+    """
+    cells = seeds == IGNORE_INDEX
+    if valid is not None:
+        cells = cells & valid
+    if candidates is not None:
+        allowed = candidates if candidates.ndim == 4 else candidates[..., None, None]
+        teacher_logits = teacher_logits.masked_fill(~allowed, -torch.inf)
+    targets = teacher_logits.detach().softmax(1)
+    confidence = targets.amax(1)
+    values = soft_cross_entropy(targets.flatten(2), logits.log_softmax(1).flatten(2))
+    return masked_mean(confidence.flatten(1) * values, cells.flatten(1))
+
+
+def _output(terms: dict[str, Tensor], grid: Grid, features: Tensor) -> ObjectiveOutput:
+    allowed = grid.candidates.float()
+    posterior = (allowed / allowed.sum(1, keepdim=True)).unflatten(2, features.shape[2:])
+    total = torch.stack(list(terms.values())).sum()
+    detached = {name: term.detach() for name, term in terms.items()}
+    return ObjectiveOutput(loss=total, terms=detached, posterior=posterior)

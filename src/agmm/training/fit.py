@@ -1,0 +1,128 @@
+"""One training with Lightning: trainer, callbacks and loggers."""
+
+import math
+from collections.abc import Sequence
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+
+from agmm.config import TrainConfig
+from agmm.data.datamodule import SegmentationData
+from agmm.data.dataset import TrainingViews, WholePictures
+from agmm.data.transforms import training_view
+from agmm.datasets.records import Record
+from agmm.models.segmenter import Segmenter
+from torch import nn
+from agmm.training.progress import TrainingProgress
+from agmm.training.run import checkpoint_path
+from agmm.training.task import SegmentationTask
+
+
+def number_of_steps(config: TrainConfig, num_pictures: int) -> int:
+    """Optimiser steps of a training: as given, or enough for the epochs."""
+    if config.max_steps is not None:
+        return config.max_steps
+    per_step = config.batch_size * config.accumulate * config.devices * config.num_nodes
+    return math.ceil(config.epochs * num_pictures / per_step)
+
+
+def fit(
+    config: TrainConfig,
+    train: Sequence[Record],
+    val: Sequence[Record],
+    model: Segmenter,
+    objective: nn.Module,
+    console: Console,
+) -> bool:
+    """Train to the last step, from the last checkpoint where ``config.resume`` asks for it.
+
+    Args:
+        config: The training's config.
+        train: Training records, checked.
+        val: Validation records with dense masks, checked; may be empty.
+        model: The network; its weights change in place.
+        objective: The objective; its statistics change in place.
+        console: Where the progress is drawn.
+
+    Returns:
+        Whether this process is the one that writes files.
+    """
+    max_steps = number_of_steps(config, len(train))
+    data = SegmentationData(
+        training_views(config, train, model),
+        WholePictures(val),
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        max_steps=max_steps,
+        val_every=config.val_every,
+        workers=config.workers,
+    )
+    trainer = _trainer(config, max_steps, console, validates=bool(val))
+    last = checkpoint_path(config.out, "last")
+    resume_from = last if config.resume and last.is_file() else None
+    trainer.fit(
+        SegmentationTask(model, objective, config, max_steps),
+        datamodule=data,
+        ckpt_path=resume_from,
+        weights_only=True,
+    )
+    return trainer.is_global_zero
+
+
+def training_views(
+    config: TrainConfig, records: Sequence[Record], model: Segmenter
+) -> TrainingViews:
+    """The random views of the records that the config asks for."""
+    low, high = config.scale
+    return TrainingViews(
+        records,
+        config.labels,
+        model.num_classes,
+        training_view(
+            scale=(config.image_scale * low, config.image_scale * high),
+            crop=config.crop,
+            color_jitter=config.color_jitter,
+        ),
+        mean=model.mean,
+        std=model.std,
+        seed=config.seed,
+        complete=config.complete_labels,
+    )
+
+
+def _trainer(config: TrainConfig, max_steps: int, console: Console, *, validates: bool) -> L.Trainer:
+    logs = config.out / "logs"
+    checkpoints = ModelCheckpoint(
+        dirpath=config.out / "checkpoints",
+        filename="best",
+        monitor="val/miou" if validates else None,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    several = config.devices * config.num_nodes > 1
+    return L.Trainer(
+        max_steps=max_steps,
+        max_epochs=-1,
+        reload_dataloaders_every_n_epochs=1,  # every round has its own steps
+        use_distributed_sampler=False,  # StepBatches knows the rank
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip_norm or None,
+        precision=config.precision,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        sync_batchnorm=several,
+        callbacks=[checkpoints, TrainingProgress(console, max_steps)],
+        logger=[
+            CSVLogger(logs, name="csv"),
+            TensorBoardLogger(logs, name="tensorboard"),
+        ],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        limit_val_batches=None if validates else 0,
+        enable_model_summary=False,
+    )

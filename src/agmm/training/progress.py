@@ -1,0 +1,90 @@
+"""The progress bar of a whole training: step, loss terms, time left."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class TrainingProgress(ProgressBar):
+    """One rich bar over all optimiser steps, with every term of the loss and the time left.
+
+    On a console that is no terminal it prints one line per validation instead.
+
+    Args:
+        console: Where to draw.
+        max_steps: Optimiser steps of the whole training.
+    """
+
+    def __init__(self, console: Console, max_steps: int) -> None:
+        super().__init__()
+        self.console, self.max_steps = console, max_steps
+        self.bar = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[terms]}"),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("training", total=max_steps, terms="")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start at the step that the training has reached."""
+        del pl_module
+        self.bar.reset(self.task, completed=trainer.global_step)
+        if trainer.is_global_zero and self.console.is_terminal:
+            self.bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar and show the terms of the last step."""
+        del pl_module, outputs, batch, batch_idx
+        terms = " ".join(
+            f"{name.removeprefix('train/')} {value:.3f}"
+            for name, value in trainer.progress_bar_metrics.items()
+            if name.startswith("train/")
+        )
+        self.bar.update(self.task, completed=trainer.global_step, terms=terms)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the validation's result above the bar, so that the course stays readable."""
+        del pl_module
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            metrics = trainer.callback_metrics
+            loss = metrics.get("train/loss")
+            self.bar.console.print(
+                f"step {trainer.global_step}/{self.max_steps}"
+                f"  val mIoU {100 * float(metrics['val/miou']):.1f}"
+                + (f"  loss {float(loss):.3f}" if loss is not None else "")
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove the bar."""
+        del trainer, pl_module
+        self.bar.stop()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Remove the bar, so that the error is readable."""
+        del trainer, pl_module, exception
+        self.bar.stop()

@@ -1,0 +1,175 @@
+"""The run folder: everything about one training, complete in itself."""
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from agmm.config import TrainConfig, as_plain, from_plain, read_yaml
+from agmm.datasets.classes import Classes, read_classes
+from agmm.errors import ConfigError, WeightsError
+from agmm.files import written_atomically
+from agmm.models.segmenter import Segmenter, build_segmenter
+from agmm.training.objectives import build_objective
+
+PACKAGES = (
+    "agmm", "torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch",
+    "torchmetrics", "numpy", "pillow",
+)  # fmt: skip
+# What may differ when a run is continued: it decides where and how fast, not what.
+FREE_TO_CHANGE = {"resume", "out", "data", "workers", "accelerator", "overlays"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, ready to predict.
+
+    Args:
+        path: The run folder.
+        config: What it was trained with.
+        classes: Names and colours of the classes.
+        model: The network with the averaged weights of the checkpoint, in eval mode.
+        objective: The objective with its statistics, in eval mode.
+        step: Optimiser steps that the checkpoint has seen.
+    """
+
+    path: Path
+    config: TrainConfig
+    classes: Classes
+    model: Segmenter
+    objective: nn.Module
+    step: int
+
+
+def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu") -> Run:
+    """Load a run folder; nothing but tensors and plain values is ever unpickled.
+
+    Args:
+        path: A folder that ``agmm train`` has written.
+        checkpoint: ``best`` (highest validation mIoU) or ``last``.
+        device: Where to put network and objective.
+
+    Returns:
+        The run with its network and objective.
+
+    Raises:
+        WeightsError: If the folder holds no such checkpoint, or one that does not fit its config.
+    """
+    path = Path(path)
+    if not (path / "config.yaml").is_file():
+        raise WeightsError(f"{path}: no run folder (no config.yaml in it); give the --out of train")
+    file = checkpoint_path(path, checkpoint)
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such checkpoint; the training has not reached one yet")
+    config = from_plain(read_yaml(path / "config.yaml"))
+    classes = read_classes(path / "classes.txt")
+    state, step = _read_checkpoint(file)
+    model = build_segmenter(config.decoder, config.encoder, "none", len(classes.names))
+    objective = build_objective(
+        config.method, len(classes.names), model.feature_channels, config.objective
+    )
+    try:
+        model.load_state_dict(_below(state, "averaged.module."))
+        objective.load_state_dict(_below(state, "objective."))
+    except RuntimeError as error:
+        raise WeightsError(f"{file}: does not fit {path / 'config.yaml'}: {error}") from error
+    return Run(path, config, classes, model.to(device).eval(), objective.to(device).eval(), step)
+
+
+def checkpoint_path(path: Path, name: str) -> Path:
+    """The file of the checkpoint ``best`` or ``last`` of a run folder."""
+    return path / "checkpoints" / f"{name}.ckpt"
+
+
+def _read_checkpoint(file: Path) -> tuple[dict[str, torch.Tensor], int]:
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        return saved["state_dict"], saved["global_step"]
+    except Exception as error:  # torch raises half a dozen types for a file that is no checkpoint
+        raise WeightsError(
+            f"{file}: not a checkpoint that can be loaded safely ({error}); "
+            "copy the run folder again, or take the other of best and last"
+        ) from error
+
+
+def _below(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
+    """Write config, classes and versions, or make sure that a run to continue is the same.
+
+    Raises:
+        ConfigError: If the folder holds a run and ``resume`` is off, or the run to continue was
+            started with other options.
+    """
+    stored = config.out / "config.yaml"
+    if stored.is_file():
+        if not config.resume:
+            raise ConfigError(
+                f"--out {config.out}: holds a run already; "
+                "give --resume to continue it, or another folder"
+            )
+        _check_same(config, from_plain(read_yaml(stored)))
+        return
+    if config.out.is_dir() and any(config.out.iterdir()):
+        raise ConfigError(f"--out {config.out}: not empty and no run; give a new or empty folder")
+    lines = (
+        f"{name} #{r:02x}{g:02x}{b:02x}\n"
+        for name, (r, g, b) in zip(classes.names, classes.colors, strict=True)
+    )
+    write_text(config.out / "classes.txt", "".join(lines))
+    write_json(config.out / "environment.json", environment())
+    write_text(stored, yaml.safe_dump(as_plain(config), sort_keys=False))
+
+
+def _check_same(config: TrainConfig, stored: TrainConfig) -> None:
+    now, then = as_plain(config), as_plain(stored)
+    changed = [k for k in now if k not in FREE_TO_CHANGE and now[k] != then[k]]
+    if changed:
+        name = changed[0]
+        raise ConfigError(
+            f"--resume: {config.out} was started with {name}: {then[name]}, got {now[name]}; "
+            "continue with the same options, or start a new run in another --out"
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and the source's git revision (null outside a checkout)."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "git_revision": _git_revision(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpu_threads": torch.get_num_threads(),
+    }
+
+
+def _git_revision() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607 - whichever git there is
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, or none of it."""
+    with written_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a mapping as indented JSON; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,162 @@
+"""The Lightning task: one step is network, objective, averaged weights; nothing else."""
+
+import copy
+from typing import Any, Self
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from agmm.config import TrainConfig
+from agmm.data.dataset import Sample, view_seed
+from agmm.errors import NonFiniteLossError
+from agmm.evaluation.confusion import confusion_matrix, scores
+from agmm.inference.predict import predict_probabilities
+from agmm.mixture import ObjectiveOutput
+from agmm.models.segmenter import Segmenter
+from agmm.shapes import ImageArray, MaskArray
+from agmm.training.baselines import EMATeacherLoss
+
+MOMENTUM = 0.9
+POLY_POWER = 0.9
+
+
+class SegmentationTask(L.LightningModule):
+    """Train a network with an objective; validate and keep its averaged weights.
+
+    Args:
+        model: The network to train.
+        objective: A module with the contract of :class:`agmm.mixture.AGMMLoss`.
+        config: The training's config.
+        max_steps: Optimiser steps of the whole training.
+    """
+
+    def __init__(
+        self, model: Segmenter, objective: nn.Module, config: TrainConfig, max_steps: int
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.config, self.max_steps = config, max_steps
+        self.averaged = AveragedModel(
+            copy.deepcopy(model),
+            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
+            use_buffers=True,
+        ).requires_grad_(requires_grad=False)
+        k = model.num_classes
+        self.confusion: Tensor
+        self.register_buffer("confusion", torch.zeros(k, k, dtype=torch.int64), persistent=False)
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Seed dropout by the step, so that a continued training draws what it would have."""
+        del batch
+        torch.manual_seed(view_seed(self.config.seed, self.global_step) + batch_idx)
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Loss of one batch; every term is logged by its name."""
+        del batch_idx
+        result = self._objective(batch)
+        self._check_finite(result)
+        for name, value in result.terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=True)
+        self.log("train/loss", result.loss.detach(), prog_bar=True)
+        return result.loss
+
+    def _objective(self, batch: Sample) -> ObjectiveOutput:
+        output = self.model(batch["image"])
+        extra = {}
+        if isinstance(self.objective, EMATeacherLoss):
+            with torch.no_grad():
+                extra["teacher_logits"] = self.averaged(batch["image"]).logits
+        result: ObjectiveOutput = self.objective(
+            output.logits,
+            output.features,
+            batch["seeds"],
+            candidates=batch["candidates"],
+            valid=batch["valid"],
+            **extra,
+        )
+        return result
+
+    def _check_finite(self, result: ObjectiveOutput) -> None:
+        """Stop before a gradient that is not finite reaches the weights."""
+        if torch.isfinite(result.loss):
+            return
+        bad = [f"{name} = {v.item()}" for name, v in result.terms.items() if not torch.isfinite(v)]
+        raise NonFiniteLossError(
+            f"step {self.global_step}: the loss is not finite ({', '.join(bad) or 'sum of terms'}); "
+            "lower --lr, set --clip-norm 1, or use --precision 32-true; "
+            "the checkpoints written so far are intact"
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: Sample, batch_idx: int) -> None:
+        """Average the weights once after every optimiser step."""
+        del outputs, batch, batch_idx
+        if self.global_step > int(self.averaged.n_averaged):
+            self.averaged.update_parameters(self.model)
+
+    def train(self, mode: bool = True) -> Self:
+        """The averaged network always predicts: its dropout is off, its norms are fixed."""
+        super().train(mode)
+        self.averaged.eval()
+        return self
+
+    def validation_step(self, batch: tuple[ImageArray, MaskArray], batch_idx: int) -> None:
+        """Count one whole picture, predicted at its full size."""
+        del batch_idx
+        image, truth = batch
+        probs = predict_probabilities(
+            self.averaged.module, image, image_scale=self.config.image_scale, device=self.device
+        )
+        counts = confusion_matrix(
+            probs.argmax(0), torch.from_numpy(truth).long(), self.model.num_classes
+        )
+        self.confusion += counts.to(self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Data-set level scores over the pictures of all ranks."""
+        total = self.all_gather(self.confusion).reshape(-1, *self.confusion.shape).sum(0)
+        self.confusion.zero_()
+        result = scores(total.cpu())
+        self.log("val/miou", result.miou, prog_bar=True, rank_zero_only=True)
+        self.log("val/pixel_accuracy", result.pixel_accuracy, rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW or SGD; a lower rate for a pretrained encoder; polynomial decay to zero."""
+        groups = parameter_groups(self.model, self.config)
+        optimizer: torch.optim.Optimizer
+        if self.config.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
+        else:
+            optimizer = torch.optim.SGD(groups, lr=self.config.lr, momentum=MOMENTUM)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(
+            optimizer, total_iters=self.max_steps, power=POLY_POWER
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, Any]]:
+    """Encoder and rest, each split into what decays (matrices, kernels) and what does not."""
+    pretrained = config.encoder_weights != "none"
+    encoder_lr = config.lr * (config.encoder_lr_factor if pretrained else 1.0)
+    inside = {id(p) for p in model.encoder.parameters()}
+    groups = []
+    for is_encoder in (True, False):
+        for decays in (True, False):
+            parameters = [
+                p
+                for p in model.parameters()
+                if (id(p) in inside) == is_encoder and (p.ndim > 1) == decays
+            ]
+            groups.append(
+                {
+                    "params": parameters,
+                    "lr": encoder_lr if is_encoder else config.lr,
+                    "weight_decay": config.weight_decay if decays else 0.0,
+                }
+            )
+    return groups

@@ -1,0 +1,317 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from agmm.errors import ConfigError
+from agmm.inference.predict import predict_probabilities
+from agmm.models.segmenter import Segmenter, SegmenterOutput, build_segmenter
+from agmm.shapes import ImageArray
+
+
+class Ramp(nn.Module):
+    """Logits that depend on the place in the tile and on nothing else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        y = torch.linspace(-2, 1, images.shape[2])[:, None] + 0 * images[:, 0]
+        x = torch.linspace(-1, 3, images.shape[3]) + 0 * images[:, 0]
+        return torch.stack([x, y], dim=1)
+
+
+class HeadOnly(Segmenter):
+    """Applies its head to the very pixels, without padding."""
+
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        return SegmenterOutput(self.head(images), images)
+
+
+def segmenter(head: nn.Module, num_classes: int) -> Segmenter:
+    return HeadOnly(
+        nn.Identity(), nn.Identity(), head, num_classes=num_classes, pad_to=4, std=(0.2, 0.3, 0.4)
+    )
+
+
+def per_pixel_segmenter(num_classes: int = 3) -> Segmenter:
+    """A linear classifier of the colour: no pixel knows of its neighbours."""
+    head = nn.Conv2d(3, num_classes, 1)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    return segmenter(head, num_classes)
+
+
+def random_image(height: int, width: int, seed: int = 0) -> ImageArray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def recorded_inputs(model: Segmenter) -> list[Tensor]:
+    """The batches that the model will be called with."""
+    inputs: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    return inputs
+
+
+def test_whole_picture_is_the_softmax_of_the_normalised_picture() -> None:
+    model, image = per_pixel_segmenter(), random_image(5, 7)
+
+    probabilities = predict_probabilities(model, image, device="cpu")
+
+    head = model.head
+    assert isinstance(head, nn.Conv2d)
+    assert head.bias is not None
+    weight, bias = head.weight[:, :, 0, 0].detach().numpy(), head.bias.detach().numpy()
+    for y, x in np.ndindex(5, 7):
+        logits = weight @ ((image[y, x] / 255 - model.mean) / model.std) + bias
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(probabilities[:, y, x], expected, rtol=1e-4, atol=1e-6)
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    tile=st.integers(1, 45),
+    overlap=st.floats(0, 0.95),
+    flip=st.booleans(),
+    batch_size=st.integers(1, 5),
+)
+@settings(deadline=None, max_examples=40)
+def test_tiles_do_not_matter_where_pixels_do_not_know_their_neighbours(
+    size: tuple[int, int], tile: int, overlap: float, flip: bool, batch_size: int
+) -> None:
+    model, image = per_pixel_segmenter(), random_image(*size)
+
+    whole = predict_probabilities(model, image, device="cpu", tile=None)
+    tiled = predict_probabilities(
+        model,
+        image,
+        device="cpu",
+        tile=max(tile, max(size) // 8),
+        overlap=overlap,
+        flip=flip,
+        batch_size=batch_size,
+    )
+
+    torch.testing.assert_close(tiled, whole)
+
+
+def test_tiles_are_blended_under_a_hann_window() -> None:
+    height, width, tile = 9, 21, 8
+    model = segmenter(Ramp(), 2)
+
+    blended = predict_probabilities(
+        model, random_image(height, width), device="cpu", tile=tile, overlap=0.5, batch_size=3
+    )
+
+    one_tile = predict_probabilities(model, random_image(tile, tile), device="cpu").numpy()
+    total, weight = np.zeros((2, height, width)), np.zeros((height, width))
+    for top in (0, 1):  # 9 rows: the second tile is moved up to end with the picture
+        for left in (0, 4, 8, 12, 13):
+            for y, x in np.ndindex(tile, tile):
+                hann = (1 - math.cos(2 * math.pi * (y + 0.5) / tile)) * (
+                    1 - math.cos(2 * math.pi * (x + 0.5) / tile)
+                )
+                total[:, top + y, left + x] += hann * one_tile[:, y, x]
+                weight[top + y, left + x] += hann
+    np.testing.assert_allclose(blended, total / weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes_seen"),
+    [
+        ((30, 40), [(4, 3, 16, 16)] * 3),  # 3 rows of 4 tiles
+        ((10, 40), [(4, 3, 10, 16)]),
+        ((16, 16), [(1, 3, 16, 16)]),
+        ((17, 16), [(2, 3, 16, 16)]),
+        ((3, 5), [(1, 3, 3, 5)]),
+    ],
+)
+def test_tiles_have_one_size_and_come_in_batches(
+    size: tuple[int, int], sizes_seen: list[tuple[int, ...]]
+) -> None:
+    model = per_pixel_segmenter()
+    seen = recorded_inputs(model)
+
+    predict_probabilities(model, random_image(*size), device="cpu", tile=16, overlap=0.5)
+
+    assert [tuple(batch.shape) for batch in seen] == sizes_seen
+
+
+def test_flip_averages_with_the_mirrored_prediction() -> None:
+    model, image = segmenter(Ramp(), 2), random_image(6, 9)
+
+    plain = predict_probabilities(model, image, device="cpu")
+    flipped = predict_probabilities(model, image, device="cpu", flip=True)
+
+    torch.testing.assert_close(flipped, (plain + plain.flip(-1)) / 2)
+    assert not torch.allclose(plain, plain.flip(-1))
+
+
+def test_mirrored_pictures_give_mirrored_predictions_with_flip() -> None:
+    model = build_segmenter("fpn", "resnet18", "none", num_classes=3)
+    image = random_image(33, 47)
+
+    one = predict_probabilities(model, image, device="cpu", tile=32, flip=True)
+    other = predict_probabilities(model, image[:, ::-1], device="cpu", tile=32, flip=True)
+
+    # 32 + 15 columns: the tiles lie at 0 and 15, so the mirror image has the same tiles.
+    torch.testing.assert_close(other.flip(-1), one, atol=1e-4, rtol=1e-3)
+
+
+def test_scales_are_averaged_as_probabilities() -> None:
+    model, image = per_pixel_segmenter(), random_image(12, 17)
+
+    both = predict_probabilities(model, image, device="cpu", scales=[0.5, 1.5])
+
+    single = [
+        predict_probabilities(model, image, device="cpu", scales=[scale]) for scale in (0.5, 1.5)
+    ]
+    torch.testing.assert_close(both, (single[0] + single[1]) / 2)
+    assert not torch.allclose(single[0], single[1])
+
+
+def test_image_scale_multiplies_the_scales() -> None:
+    model, image = per_pixel_segmenter(), random_image(12, 17)
+
+    halved_and_doubled = predict_probabilities(
+        model, image, device="cpu", image_scale=0.5, scales=[2.0]
+    )
+
+    plain = predict_probabilities(model, image, device="cpu")
+    torch.testing.assert_close(halved_and_doubled, plain)
+
+
+def test_the_model_sees_the_picture_as_pillow_shrinks_it() -> None:
+    model, image = per_pixel_segmenter(), random_image(36, 48)
+    seen = recorded_inputs(model)
+
+    probabilities = predict_probabilities(model, image, device="cpu", image_scale=0.5)
+
+    mean, std = (torch.tensor(triple)[:, None, None] for triple in (model.mean, model.std))
+    shrunk = np.array(Image.fromarray(image).resize((24, 18), Image.Resampling.BILINEAR))
+    difference = (seen[0][0] * std + mean) * 255 - torch.from_numpy(shrunk).permute(2, 0, 1)
+    assert difference.abs().max() < 1.01  # torchvision and Pillow round differently
+    assert probabilities.shape == (3, 36, 48)
+
+
+@given(
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    image_scale=st.floats(0.01, 2),
+    scales=st.lists(st.floats(0.5, 2), min_size=1, max_size=3),
+)
+@settings(deadline=None, max_examples=30)
+def test_probabilities_of_every_pixel_sum_to_one(
+    size: tuple[int, int], image_scale: float, scales: list[float]
+) -> None:
+    probabilities = predict_probabilities(
+        per_pixel_segmenter(),
+        random_image(*size),
+        device="cpu",
+        image_scale=image_scale,
+        scales=scales,
+        tile=16,
+    )
+
+    assert probabilities.shape == (3, *size)
+    assert probabilities.dtype == torch.float32
+    assert probabilities.min() >= 0
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(size))
+
+
+def test_the_picture_stays_and_the_result_may_be_trained_on() -> None:
+    image = random_image(6, 8)
+    image.setflags(write=False)
+    before = image.copy()
+
+    probabilities = predict_probabilities(per_pixel_segmenter(), image, device="cpu")
+
+    assert np.array_equal(image, before)
+    assert not probabilities.is_inference()
+    assert not probabilities.requires_grad
+
+
+def batch_norm_segmenter() -> Segmenter:
+    """In training mode but for its first normalisation, which is frozen."""
+    model = segmenter(
+        nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)), 2
+    ).train()
+    frozen: Any = model.head
+    frozen[0].eval()
+    return model
+
+
+def test_predicts_in_eval_mode_and_restores_the_mode_of_every_module() -> None:
+    model = batch_norm_segmenter()
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+
+    first = predict_probabilities(model, random_image(8, 8), device="cpu")
+    again = predict_probabilities(model, random_image(8, 8), device="cpu")
+
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(first, again)
+
+
+def test_restores_the_mode_after_a_failure() -> None:
+    model = batch_norm_segmenter()
+    modes = [module.training for module in model.modules()]
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    model.register_forward_pre_hook(fail)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        predict_probabilities(model, random_image(8, 8), device="cpu")
+    assert [module.training for module in model.modules()] == modes
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_low_precision_logits_still_sum_to_one(half: torch.dtype) -> None:
+    class Half(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return (images * 5).to(half)
+
+    probabilities = predict_probabilities(segmenter(Half(), 3), random_image(8, 8), device="cpu")
+
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(8, 8))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("image_scale", 0.0),
+        ("image_scale", math.nan),
+        ("tile", 0),
+        ("overlap", 1.0),
+        ("overlap", -0.1),
+        ("scales", []),
+        ("scales", [1.0, 0.0]),
+        ("batch_size", 0),
+    ],
+)
+def test_options_are_checked(option: str, value: object) -> None:
+    predict: Callable[..., Tensor] = predict_probabilities
+
+    with pytest.raises(ConfigError, match=f"^{option}: expected"):
+        predict(per_pixel_segmenter(), random_image(4, 4), device="cpu", **{option: value})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_same_probabilities_on_the_gpu() -> None:
+    model, image = per_pixel_segmenter(), random_image(40, 50)
+
+    on_cpu = predict_probabilities(model, image, device="cpu", tile=16, scales=[0.5, 1.0])
+    on_gpu = predict_probabilities(
+        model.to("cuda"), image, device="cuda", tile=16, scales=[0.5, 1.0]
+    )
+
+    assert on_gpu.device.type == "cpu"
+    torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-2)

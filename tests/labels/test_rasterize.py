@@ -1,0 +1,109 @@
+"""Annotations to seeds and candidates, by the table of the method."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agmm.errors import ContradictionError, DataError, InputError
+from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
+from agmm.labels.rasterize import rasterize
+
+
+def clicks(*xyc: tuple[float, float, int]) -> Points:
+    table = np.array(xyc, dtype=np.float64).reshape(-1, 3)
+    return Points(table[:, :2], table[:, 2].astype(np.uint8))
+
+
+def row(*values: int) -> np.ndarray:
+    return np.array([values], dtype=np.uint8)
+
+
+def candidates(annotations: list[Annotation], *, complete: bool = True) -> list[int]:
+    s = rasterize(annotations, (1, 4), 5, complete=complete)
+    return np.flatnonzero(s.candidates).tolist()
+
+
+def test_a_click_lies_in_the_pixel_that_holds_it() -> None:
+    s = rasterize([clicks((0.99, 1.0, 1), (2.0, 0.5, 0))], (2, 3), 2, complete=False)
+    assert s.seeds.tolist() == [[255, 255, 0], [1, 255, 255]]
+    assert s.candidates.tolist() == [True, True]
+
+
+def test_whole_numbers_are_columns_and_rows() -> None:
+    points = Points(np.array([[2, 1]], dtype=np.int32), np.array([1], dtype=np.uint8))
+    assert rasterize([points], (2, 3), 2, complete=False).seeds[1, 2] == 1
+
+
+@pytest.mark.parametrize("annotation", [clicks((0, 0, 1), (3, 0, 4)), Scribbles(row(1, 4, 4, 255))])
+def test_complete_clicks_and_strokes_name_the_classes(annotation: Annotation) -> None:
+    assert candidates([annotation]) == [1, 4]
+    assert candidates([annotation], complete=False) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("annotation", [Blocks(row(1, 4, 4, 255)), DenseMask(row(1, 1, 1, 255))])
+def test_blocks_and_dense_masks_exclude_nothing(annotation: Annotation) -> None:
+    assert candidates([annotation]) == [0, 1, 2, 3, 4]
+
+
+def test_complete_speaks_of_all_forms_together() -> None:
+    mixed: list[Annotation] = [clicks((0, 0, 1)), Blocks(row(255, 255, 3, 3))]
+    assert candidates(mixed) == [1, 3]
+    assert candidates(mixed[::-1]) == [1, 3]
+
+
+def test_a_picture_without_a_label_excludes_nothing() -> None:
+    empty: list[Annotation] = [clicks(), Scribbles(row(255, 255, 255, 255))]
+    assert candidates([]) == candidates(empty) == [0, 1, 2, 3, 4]
+    # Nobody clicked here, so that nobody says that the classes of the block are all.
+    assert candidates([*empty, Blocks(row(2, 255, 255, 255))]) == [0, 1, 2, 3, 4]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 4), st.integers(0, 3)),
+        unique_by=lambda click: click[:2],
+    ),
+    st.booleans(),
+)
+def test_no_click_is_lost(drawn: list[tuple[int, int, int]], complete: bool) -> None:
+    s = rasterize([clicks(*drawn)], (5, 7), 4, complete=complete)
+    assert (s.seeds != 255).sum() == len(drawn)
+    assert all(s.seeds[y, x] == label for x, y, label in drawn)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (clicks((1, 0, 1), (4, 0, 1)), r"1 of 2 clicks lie outside .* 4x1 .* x=4.0, y=0.0"),
+        (clicks((-0.5, 0, 1)), "x=-0.5"),
+        (clicks((0, 1.0, 1)), "y=1.0"),
+        (clicks((1e300, 0, 1)), "outside"),
+        (clicks((2, 0, 5)), "points: class 5 at x=2, y=0"),
+        (Blocks(row(0, 9, 9, 255)), r"blocks: class 9 at x=1, y=0 \(2 such pixels\)"),
+        (DenseMask(row(0, 0)), r"dense: the mask has \(1, 2\) pixels .* \(1, 4\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(annotation: Annotation, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        rasterize([annotation], (1, 4), 5, complete=True)
+
+
+def test_two_clicks_on_one_pixel_must_agree() -> None:
+    assert candidates([clicks((1, 0, 2), (1.5, 0.5, 2))]) == [2]
+    with pytest.raises(ContradictionError, match="x=1, y=0 is clicked as class 2 and as class 3"):
+        candidates([clicks((1, 0, 2), (1.5, 0.5, 3))])
+
+
+def test_two_forms_must_agree() -> None:
+    with pytest.raises(
+        ContradictionError, match=r"x=1, y=0 is class 2 in points \+ blocks and class 0 in dense"
+    ):
+        candidates([clicks((1, 0, 2)), Blocks(row(0, 255, 0, 0)), DenseMask(row(0, 0, 0, 0))])
+
+
+@pytest.mark.parametrize(("size", "num_classes"), [((1, 1), 0), ((1, 1), 256), ((0, 1), 1)])
+def test_sizes_out_of_range_are_refused(size: tuple[int, int], num_classes: int) -> None:
+    with pytest.raises(InputError, match="must be"):
+        rasterize([], size, num_classes, complete=False)

@@ -1,0 +1,220 @@
+"""The EM against scikit-learn, against averaged statistics, and across processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from agmm.mixture.gaussian import log_likelihood, log_posterior, squared_distances, weighted_means
+from agmm.mixture.online_em import (
+    RunningMixture,
+    SufficientStatistics,
+    e_step,
+    m_step,
+    sufficient_statistics,
+)
+
+
+def em_iteration(
+    features: Tensor, means: Tensor, variances: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """One iteration of ordinary EM on `1 d n`, and the likelihood before it."""
+    likelihood = log_likelihood(squared_distances(features, means[None]), variances)
+    prior = weights.log().view(1, -1, 1)
+    allowed = torch.ones_like(likelihood, dtype=torch.bool)
+    gamma = log_posterior(likelihood, allowed, prior).exp()
+    new_means, mass = weighted_means(gamma, features)
+    statistics = sufficient_statistics(gamma, features, squared_distances(features, new_means))
+    bound = (likelihood + prior).logsumexp(1).mean().item()
+    return (*m_step(statistics), mass[0] / mass.sum(), bound)
+
+
+def two_heaps(dimensions: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    heaps = [torch.randn(dimensions, 40, generator=generator) * s + m for m, s in ((0, 1), (4, 2))]
+    return torch.cat(heaps, 1)[None].double()
+
+
+def test_full_batch_em_is_scikit_learn() -> None:
+    features = two_heaps(1)
+    means = torch.tensor([[-1.0], [3.0]], dtype=torch.float64)
+    variances = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    weights = torch.tensor([0.4, 0.6], dtype=torch.float64)
+    theirs = GaussianMixture(
+        2, covariance_type="spherical", max_iter=5, tol=0, reg_covar=0, warm_start=False,
+        means_init=means.numpy(), precisions_init=1 / variances.numpy(),
+        weights_init=weights.numpy(),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="did not converge"):
+        theirs.fit(features[0].numpy().T)
+    for _ in range(5):
+        means, variances, weights, _ = em_iteration(features, means, variances, weights)
+    np.testing.assert_allclose(means.numpy(), theirs.means_, rtol=1e-8)
+    np.testing.assert_allclose(variances.numpy(), theirs.covariances_, rtol=1e-8)
+    np.testing.assert_allclose(weights.numpy(), theirs.weights_, rtol=1e-8)
+
+
+def test_posterior_is_scikit_learn() -> None:
+    features = two_heaps(1)
+    theirs = GaussianMixture(2, covariance_type="spherical", random_state=0)
+    theirs.fit(features[0].numpy().T)
+    likelihood = log_likelihood(
+        squared_distances(features, torch.from_numpy(theirs.means_)[None]),
+        torch.from_numpy(theirs.covariances_),
+    )
+    prior = torch.from_numpy(np.log(theirs.weights_)).view(1, -1, 1)
+    ours = log_posterior(likelihood, torch.ones_like(likelihood, dtype=torch.bool), prior).exp()
+    np.testing.assert_allclose(
+        ours[0].T.numpy(), theirs.predict_proba(features[0].numpy().T), atol=1e-10
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31), dimensions=st.integers(1, 6), classes=st.integers(2, 5))
+def test_likelihood_never_falls(seed: int, dimensions: int, classes: int) -> None:
+    features = two_heaps(dimensions, seed)
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, dimensions, generator=generator, dtype=torch.float64) * 3
+    variances = torch.rand(classes, generator=generator, dtype=torch.float64) + 0.5
+    weights = torch.full((classes,), 1 / classes, dtype=torch.float64)
+    bounds = []
+    for _ in range(8):
+        means, variances, weights, bound = em_iteration(features, means, variances, weights)
+        bounds.append(bound)
+    assert (np.diff(bounds) >= -1e-9).all()
+
+
+def test_e_step_takes_labels_where_there_are_any() -> None:
+    gamma = torch.tensor([[[0.2, 0.3], [0.8, 0.7]]], requires_grad=True)
+    shares = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    result = e_step(gamma.log(), shares, torch.tensor([[True, False]]))
+    torch.testing.assert_close(result, torch.tensor([[[1.0, 0.3], [0.0, 0.7]]]))
+    assert not result.requires_grad
+
+
+def test_statistics_equal_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gamma = torch.rand(2, 3, 4, generator=generator)
+    features = torch.randn(2, 5, 4, generator=generator, requires_grad=True)
+    distances = torch.rand(2, 3, 4, generator=generator)
+    statistics = sufficient_statistics(gamma, features, distances)
+    mass, sums, scatter = np.zeros(3), np.zeros((3, 5)), np.zeros(3)
+    for b, k, n in np.ndindex(2, 3, 4):
+        weight = gamma[b, k, n].item()
+        mass[k] += weight
+        sums[k] += weight * features[b, :, n].detach().numpy()
+        scatter[k] += weight * distances[b, k, n].item()
+    np.testing.assert_allclose(statistics.mass, mass, rtol=1e-5)
+    np.testing.assert_allclose(statistics.sums, sums, rtol=1e-4)
+    np.testing.assert_allclose(statistics.scatter, scatter, rtol=1e-5)
+    assert not statistics.sums.requires_grad
+
+
+def random_statistics(
+    generator: torch.Generator, absent: int | None = None
+) -> SufficientStatistics:
+    mass = torch.rand(3, generator=generator, dtype=torch.float64) + 0.1
+    sums = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    scatter = torch.rand(3, generator=generator, dtype=torch.float64)
+    if absent is not None:
+        for part in (mass, sums, scatter):
+            part[absent] = 0
+    return SufficientStatistics(mass, sums, scatter)
+
+
+@pytest.mark.parametrize("step_size", [0.05, 0.6, 1.0])
+def test_running_parameters_are_those_of_the_averaged_statistics(step_size: float) -> None:
+    mixture = RunningMixture(3, 2).double()
+    average = [np.zeros(3), np.zeros((3, 2)), np.zeros(3)]
+    generator = torch.Generator().manual_seed(0)
+    for absent in (2, None, 0, 1, None):
+        statistics = random_statistics(generator, absent)
+        mixture.update(statistics, step_size)
+        for k in range(3):
+            if k == absent:
+                continue
+            eta = step_size if average[0][k] > 0 else 1.0
+            for old, new in zip(average, statistics, strict=True):
+                old[k] = (1 - eta) * old[k] + eta * new[k].numpy()
+    np.testing.assert_allclose(mixture.mass, average[0], rtol=1e-12)
+    np.testing.assert_allclose(mixture.means, average[1] / average[0][:, None], rtol=1e-12)
+    np.testing.assert_allclose(mixture.variances, average[2] / average[0], rtol=1e-12)
+
+
+def test_class_without_mass_keeps_its_parameters_exactly() -> None:
+    mixture = RunningMixture(3, 2)
+    generator = torch.Generator().manual_seed(0)
+    mixture.update(random_statistics(generator), 0.1)
+    before = {name: value.clone() for name, value in mixture.state_dict().items()}
+    mixture.update(random_statistics(generator, absent=1), 0.1)
+    after = mixture.state_dict()
+    assert all(torch.equal(before[name][1], after[name][1]) for name in before)
+    assert not torch.equal(before["means"][0], after["means"][0])
+
+
+def test_unseen_class_has_no_mass_and_unit_variance() -> None:
+    mixture = RunningMixture(2, 2)
+    statistics = SufficientStatistics(torch.zeros(2), torch.zeros(2, 2), torch.zeros(2))
+    mixture.update(statistics, 0.5)
+    assert mixture.mass.tolist() == [0, 0]
+    assert mixture.variances.tolist() == [1, 1]
+
+
+def test_one_process_group_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    statistics = random_statistics(generator)
+    alone, grouped = RunningMixture(3, 2), RunningMixture(3, 2)
+    alone.update(statistics, 0.1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        grouped.update(statistics, 0.1)
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(alone.means, grouped.means)
+    assert torch.equal(alone.variances, grouped.variances)
+
+
+RANK = """
+import sys, torch, torch.distributed as dist
+from agmm.mixture import AGMMLoss
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+objective = AGMMLoss(num_classes=4, feature_channels=3)
+for batch in torch.load(f"{folder}/batches.pt"):
+    objective(*(part[rank : rank + 1] for part in batch))
+torch.save(objective.state_dict(), f"{folder}/rank{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_have_the_statistics_of_one(tmp_path: Path) -> None:
+    from agmm.mixture import AGMMLoss
+
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for _ in range(3):
+        seeds = torch.randint(4, (2, 6, 8), generator=generator)
+        seeds[torch.rand(2, 6, 8, generator=generator) < 0.8] = 255
+        logits = torch.randn(2, 4, 6, 8, generator=generator)
+        batches.append((logits, torch.randn(2, 3, 3, 4, generator=generator), seeds))
+    torch.save(batches, tmp_path / "batches.pt")
+    single = AGMMLoss(num_classes=4, feature_channels=3)
+    for batch in batches:
+        single(*batch)
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    for rank in (0, 1):
+        state = torch.load(tmp_path / f"rank{rank}.pt")
+        for name, value in single.state_dict().items():
+            torch.testing.assert_close(state[name], value)
