@@ -1,5 +1,6 @@
 """Everything that is wrong with a data set is told at once."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,10 +58,7 @@ FAULTS: dict[str, tuple[Callable[[Path, Draw], object], str]] = {
         r"points.a.png: cannot be read.*copy it again",
     ),
     "lossy label": (
-        lambda root, _: (
-            (root / "images/train/a.jpg").replace(root / "points/a.png")
-            and (root / "images/train/b.jpg").link_to(root / "images/train/a.jpg")
-        ),
+        lambda root, _: shutil.copy(root / "images/train/a.jpg", root / "points/a.png"),
         r"points.a.png: a mask must be PNG, but this is JPEG",
     ),
 }
@@ -154,7 +152,6 @@ def test_a_picture_that_cannot_be_opened_is_told_once(tiny: Path) -> None:
 
 
 def test_nothing_left_is_an_error_even_if_bad_ones_are_skipped(tiny: Path) -> None:
-    break_file(tiny / "masks/val/c.png")
     (tiny / "masks/val/c.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"no usable picture is left in the split 'val'; 1 faults"):
         checked(read_dataset(tiny), BOTH, skip_bad=True)

@@ -40,7 +40,10 @@ def test_palettes_are_looked_up(tmp_path: Path, transparency: int | bytes | None
     path = tmp_path / "palette.png"
     image = Image.new("P", (2, 1), 1)
     image.putpalette([9, 9, 9, 10, 20, 30])
-    image.save(path, **({} if transparency is None else {"transparency": transparency}))
+    if transparency is None:
+        image.save(path)
+    else:
+        image.save(path, transparency=transparency)
     assert read_image(path).tolist() == [[[10, 20, 30], [10, 20, 30]]]
 
 
@@ -135,10 +138,10 @@ def test_what_is_no_picture_is_named(
 ) -> None:
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="text.jpg: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"text.jpg: cannot be read as a picture"):
         read(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="gone.jpg: there is no such file"):
+    with pytest.raises(DataError, match=r"gone.jpg: there is no such file"):
         read_image(tmp_path / "gone.jpg")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Unmatched
@@ -30,7 +31,8 @@ def test_the_tiny_set_is_read(tiny: Path, format_: str) -> None:
     assert isinstance(clicks, Points)
     assert clicks.xy.tolist() == [[2, 1], [0, 2]]
     assert clicks.classes.tolist() == [0, 1]
-    assert dataset.unmatched == dataset.skipped == ()
+    assert dataset.unmatched == ()
+    assert dataset.skipped == ()
 
 
 def test_every_form_is_found_where_it_may_lie(tiny: Path, draw: Draw) -> None:
@@ -104,8 +106,6 @@ def test_links_are_followed(tiny: Path) -> None:
 
 
 def test_the_palette_of_the_masks_colours_the_classes(tiny: Path) -> None:
-    from PIL import Image
-
     image = Image.open(tiny / "masks/val/c.png").convert("L")
     image.putpalette([1, 2, 3, 4, 5, 6])
     image.save(tiny / "masks/val/c.png")

@@ -101,6 +101,9 @@ def test_a_class_gives_way_where_it_can_move() -> None:
 def test_with_too_few_pixels_the_majority_stays() -> None:
     seeds = np.array([[4, 4, 1, 0]], dtype=np.uint8)
     assert resize_seeds(seeds, 1, 1).tolist() == [[4]]
+    # Classes 0 and 1 could only swap, so that class 2 finds no pixel.
+    seeds = np.array([[0, 0, 0, 2, 1, 1, 1, 1, 0, 255]], dtype=np.uint8)
+    assert resize_seeds(seeds, 1, 2).tolist() == [[0, 1]]
 
 
 def test_one_axis_may_grow_while_the_other_shrinks() -> None:

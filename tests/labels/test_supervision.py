@@ -156,7 +156,10 @@ def test_a_crop_is_its_window(s: Supervision, data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, H - top)), data.draw(st.integers(1, W - left))
     part = crop(s, top, left, height, width)
     assert np.array_equal(part.seeds, s.seeds[top : top + height, left : left + width])
-    assert part.candidates.ndim == s.candidates.ndim
+    window = np.s_[..., top : top + height, left : left + width]
+    assert np.array_equal(
+        part.candidates, s.candidates if s.candidates.ndim == 1 else s.candidates[window]
+    )
     assert not np.shares_memory(part.seeds, s.seeds)
 
 

@@ -47,7 +47,7 @@ PALETTES: Mapping[str, tuple[tuple[float, float, float], ...]] = {
     "fish": (BLUE, SLATE, ORANGE, OLIVE, GREY, CREAM),
     "starfish": (ORANGE, RUST, PURPLE, SAND, PINK, BLUE),
 }
-USUAL = 0.8
+USUAL = 0.85
 """How many objects of a class have its usual colour."""
 
 GROUNDS = ((SAND, BROWN), (OLIVE, MOSS), (BROWN, RUST), (SAND, GREY), (SLATE, BROWN))
@@ -155,7 +155,7 @@ def _one_ground(rng: np.random.Generator, size: tuple[int, int]) -> Colors:
     )[rng.integers(4)]()
     grain = 0.09 * smooth_noise(rng, size, 1.3) + 0.08 * smooth_noise(rng, size, 30.0)
     pattern = np.clip(pattern, 0, 1)[..., None]
-    colors: np.ndarray = (first + pattern * (second - first)) * (1 + grain[..., None])
+    colors: np.ndarray = (first + pattern * (second - first)) * (0.8 + grain[..., None])
     return colors
 
 

@@ -157,7 +157,7 @@ def _from_colors(values: UInt8[np.ndarray, "H W 3"], classes: Classes, path: Pat
             " with a palette."
         )
     codes = _code(values)
-    known = np.array([*(_code(np.array(c)) for c in classes.colors), _code(np.array(VOID_COLOR))])
+    known = _code(np.array([*classes.colors, VOID_COLOR]))
     order = np.argsort(known)
     place = order[np.searchsorted(known, codes, sorter=order).clip(max=len(classes))]
     unknown = known[place] != codes

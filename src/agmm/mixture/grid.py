@@ -68,11 +68,15 @@ def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
     pixel = torch.arange(pixels, device=like.device)
     # Cell c covers [c·pixels/cells, (c+1)·pixels/cells), pixel j covers [j, j+1).
     touched = ((pixel + 1) * cells > cell * pixels) & (pixel * cells < (cell + 1) * pixels)
-    return (touched / touched.sum(1, keepdim=True)).to(like.dtype)
+    touched = touched.to(like.dtype)
+    return touched / touched.sum(1, keepdim=True)
 
 
 def class_shares(
-    seeds: Int64[Tensor, "b H W"], num_classes: int, size: tuple[int, int]
+    seeds: Int64[Tensor, "b H W"],
+    num_classes: int,
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "b k n"]:
     """Share of each class among the labelled pixels of each cell of a `size` grid.
 
@@ -80,6 +84,7 @@ def class_shares(
         seeds: class of each pixel, 0 to `num_classes` − 1; 255 = unlabelled.
         num_classes: number of classes.
         size: rows and columns of the grid.
+        dtype: type of the shares.
 
     Returns:
         Shares, which sum to 1 on a cell with a labelled pixel and are 0 elsewhere.
@@ -107,7 +112,7 @@ def class_shares(
         batch * num_classes * rows * columns, dtype=torch.int32, device=seeds.device
     )
     counts.scatter_add_(0, bin_index.flatten(), labelled.flatten().to(torch.int32))
-    counts = counts.view(batch, num_classes, rows * columns)
+    counts = counts.view(batch, num_classes, rows * columns).to(dtype)
     return counts / counts.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -152,7 +157,7 @@ def reduce_to_grid(
         valid_cells = (share > 0).view(batch, cells)
         logits = area_average(logits.masked_fill(~valid.unsqueeze(1), 0), size)
         logits = logits / torch.where(share > 0, share, 1)
-    shares = class_shares(seeds, num_classes, size).to(dtype)
+    shares = class_shares(seeds, num_classes, size, dtype)
     return Grid(
         logits=logits.flatten(2),
         features=features.to(dtype).flatten(2),

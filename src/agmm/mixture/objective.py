@@ -188,9 +188,10 @@ class AGMMLoss(nn.Module):
             "separation": losses.separation(image_means, present),
         }
         if self.training:
-            weights = torch.where(grid.labelled, self.labelled_weight, 1.0).to(dtype)
-            weights = (weights * cells).unsqueeze(1)
-            statistics = sufficient_statistics(gamma * weights, grid.features, distances)
+            weights = torch.where(grid.labelled, self.labelled_weight, cells.to(dtype))
+            statistics = sufficient_statistics(
+                gamma * weights.unsqueeze(1), grid.features, distances
+            )
             self.mixture.update(statistics, self.step_size)
         return terms, log_gamma
 

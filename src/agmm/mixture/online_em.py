@@ -176,8 +176,8 @@ class RunningMixture(nn.Module):
         seen = statistics.mass > 0
         moved = torch.lerp(self.mass, statistics.mass, step_size)
         mass = torch.where(self.mass > 0, moved, statistics.mass)
-        share = torch.where(self.mass > 0, step_size, 1.0) * statistics.mass
-        share = torch.where(seen, share / torch.where(seen, mass, 1), 0)
+        gain = torch.where(self.mass > 0, step_size * statistics.mass, statistics.mass)
+        share = torch.where(seen, gain / torch.where(seen, mass, 1), 0)
         self.means.lerp_(means, share.unsqueeze(1))
         self.variances.lerp_(variances, share)
         self.mass.copy_(torch.where(seen, mass, self.mass))

@@ -1,9 +1,13 @@
 """One training with Lightning: trainer, callbacks and loggers."""
 
+import contextlib
+import logging
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
@@ -62,13 +66,27 @@ def fit(
     trainer = _trainer(config, max_steps, console, validates=bool(val))
     last = checkpoint_path(config.out, "last")
     resume_from = last if config.resume and last.is_file() else None
-    trainer.fit(
-        SegmentationTask(model, objective, config, max_steps),
-        datamodule=data,
-        ckpt_path=resume_from,
-        weights_only=True,
-    )
+    task = SegmentationTask(model, objective, config, max_steps)
+    with quiet_lightning():
+        trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return trainer.is_global_zero
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep advertisements and advice meant for programmers off the console."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6 calls what torch 2.8 and later deprecate.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # The loaders are as wide as --workers says.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def training_views(
@@ -104,6 +122,7 @@ def _trainer(config: TrainConfig, max_steps: int, console: Console, *, validates
         save_on_train_epoch_end=True,
     )
     several = config.devices * config.num_nodes > 1
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     return L.Trainer(
         max_steps=max_steps,
         max_epochs=-1,
@@ -115,13 +134,15 @@ def _trainer(config: TrainConfig, max_steps: int, console: Console, *, validates
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
-        sync_batchnorm=several,
+        # Some encoders have a last stage that no decoder uses.
+        strategy="ddp_find_unused_parameters_true" if several else "auto",
+        sync_batchnorm=several and on_gpu,  # torch has it for GPUs only
         callbacks=[checkpoints, TrainingProgress(console, max_steps)],
         logger=[
             CSVLogger(logs, name="csv"),
             TensorBoardLogger(logs, name="tensorboard"),
         ],
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, config.val_every),
         num_sanity_val_steps=0,
         limit_val_batches=None if validates else 0,
         enable_model_summary=False,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from agmm.config import TrainConfig, as_plain, from_plain, read_yaml
@@ -106,10 +107,14 @@ def _below(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     """Write config, classes and versions, or make sure that a run to continue is the same.
 
+    Of several processes only the first one does so.
+
     Raises:
         ConfigError: If the folder holds a run and ``resume`` is off, or the run to continue was
             started with other options.
     """
+    if rank_zero_only.rank != 0:
+        return
     stored = config.out / "config.yaml"
     if stored.is_file():
         if not config.resume:

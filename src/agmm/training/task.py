@@ -37,7 +37,8 @@ class SegmentationTask(L.LightningModule):
         self, model: Segmenter, objective: nn.Module, config: TrainConfig, max_steps: int
     ) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
+        self.model = model.to(memory_format=torch.channels_last)
+        self.objective = objective
         self.config, self.max_steps = config, max_steps
         self.averaged = AveragedModel(
             copy.deepcopy(model),

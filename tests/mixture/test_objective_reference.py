@@ -1,0 +1,204 @@
+"""AGMMLoss against a plain-Python reading of the method, written with loops over cells."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agmm.mixture import AGMMLoss
+
+Batch = dict[str, Any]
+WEIGHTS = {
+    "partial_cross_entropy": 1.0,
+    "mixture_likelihood": 0.7,
+    "mutual": 0.6,
+    "maximisation": 0.5,
+    "separation": 0.4,
+    "absent_class": 0.3,
+}
+
+
+def touches(pixel: int, cell: int, pixels: int, cells: int) -> bool:
+    return (pixel + 1) * cells > cell * pixels and pixel * cells < (cell + 1) * pixels
+
+
+def owners(pixel: int, pixels: int, cells: int) -> list[int]:
+    if cells <= pixels:
+        return [pixel * cells // pixels]
+    return [cell for cell in range(cells) if cell * pixels // cells == pixel]
+
+
+def softmax(values: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    result = np.zeros_like(values)
+    weights = np.exp(values[allowed] - values[allowed].max())
+    result[allowed] = weights / weights.sum()
+    return result
+
+
+def reduce_cell(batch: Batch, b: int, r: int, c: int) -> dict[str, Any]:
+    """Everything that is known of a cell."""
+    logits, features = batch["logits"][b].detach().numpy(), batch["features"][b].detach().numpy()
+    (classes, height, width), (_, rows, columns) = logits.shape, features.shape
+    given, valid = batch["candidates"], batch["valid"]
+    touched, counts, candidates = [], np.zeros(classes), np.zeros(classes, dtype=bool)
+    for i, j in np.ndindex(height, width):
+        if valid is not None and not valid[b, i, j]:
+            continue
+        if touches(i, r, height, rows) and touches(j, c, width, columns):
+            touched.append(logits[:, i, j])
+            at_pixel = given is not None and given.ndim == 4
+            candidates |= given[b, :, i, j].numpy() if at_pixel else given is None
+        label = int(batch["seeds"][b, i, j])
+        if label != 255 and r in owners(i, height, rows) and c in owners(j, width, columns):
+            counts[label] += 1
+    if given is not None and given.ndim == 2:
+        candidates |= given[b].numpy()
+    candidates |= counts > 0
+    return {
+        "f": features[:, r, c],
+        "logits": np.mean(touched, 0) if touched else np.zeros(classes),
+        "valid": bool(touched),
+        "labelled": counts.sum() > 0,
+        "y": counts / max(counts.sum(), 1),
+        "c": candidates if candidates.any() else ~candidates,
+    }
+
+
+class SlowAGMM:
+    """State and loss of the method, one cell at a time; statistics are kept as sums."""
+
+    def __init__(self, classes: int, channels: int, **options: Any) -> None:
+        self.mass = np.zeros(classes)
+        self.sums = np.zeros((classes, channels))
+        self.scatter = np.zeros(classes)
+        self.step = 0
+        self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
+        self.prior, self.confidence = options["prior"], options["confidence"]
+
+    def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
+        self.values: dict[str, list[float]] = {name: [] for name in WEIGHTS}
+        classes, channels = self.sums.shape
+        shape = (len(batch["seeds"]), *batch["features"].shape[2:])
+        self.batch = [np.zeros(classes), np.zeros((classes, channels)), np.zeros(classes)]
+        posterior = np.zeros((*shape, classes))
+        for b in range(shape[0]):
+            grid = {rc: reduce_cell(batch, b, *rc) for rc in np.ndindex(*shape[1:])}
+            parameters = self.parameters(list(grid.values()))
+            present = [k for k in range(classes) if any(cell["y"][k] for cell in grid.values())]
+            for i, j in itertools.combinations(present, 2):
+                apart = np.mean((parameters[0][i] - parameters[0][j]) ** 2)
+                self.values["separation"].append(np.exp(-apart))
+            for rc, cell in grid.items():
+                posterior[b, *rc] = self.visit(cell, *parameters)
+        terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
+        terms["partial_cross_entropy"] = cross_entropy(batch)
+        for name in ("mutual", "maximisation", "separation"):
+            terms[name] *= min(1.0, self.step / self.warmup)
+        for k in np.flatnonzero(self.batch[0]):
+            eta = self.eta if self.mass[k] > 0 else 1.0
+            for old, new in zip((self.mass, self.sums, self.scatter), self.batch, strict=True):
+                old[k] += eta * (new[k] - old[k])
+        self.step += 1
+        return terms, posterior.transpose(0, 3, 1, 2)
+
+    def visit(
+        self, cell: dict[str, Any], means: np.ndarray, variances: np.ndarray, known: np.ndarray
+    ) -> np.ndarray:
+        """Posterior of a cell; its values and statistics are noted."""
+        distance = ((cell["f"] - means) ** 2).mean(1)
+        likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
+        informed = (cell["c"] & known).any()
+        allowed = cell["c"] & known if informed else cell["c"]
+        posterior = softmax(likelihood, allowed)
+        if not cell["valid"]:
+            return posterior
+        p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
+        gamma, sure, weight = cell["y"], 1.0, self.worth
+        if not cell["labelled"]:
+            gamma = softmax(likelihood + np.log(p) if self.prior else likelihood, allowed)
+            sure, weight = gamma.max() if self.confidence else 1.0, 1.0
+        self.values["absent_class"].append(-np.log(1 - p[~cell["c"]]).sum())
+        if cell["labelled"]:
+            on = cell["y"] > 0
+            self.values["mixture_likelihood"].append(-(cell["y"][on] * np.log(posterior[on])).sum())
+        elif informed:
+            q = softmax(cell["logits"], allowed)[allowed]
+            both = (gamma * np.log(p)).sum() + (q * np.log(posterior[allowed])).sum()
+            self.values["mutual"].append(-sure * both)
+        if informed:
+            self.values["maximisation"].append(-sure * (gamma * likelihood).sum())
+            self.batch[0] += weight * gamma
+            self.batch[1] += weight * gamma[:, None] * cell["f"]
+            self.batch[2] += weight * gamma * distance
+        return posterior
+
+    def parameters(self, cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means, variances and known classes of an image."""
+        classes, channels = self.sums.shape
+        means, variances = np.zeros((classes, channels)), np.ones(classes)
+        known = np.zeros(classes, dtype=bool)
+        for k in range(classes):
+            weights = np.array([cell["y"][k] for cell in cells])
+            if self.mass[k] > 0:
+                variances[k] = max(self.scatter[k] / self.mass[k], 1e-4)
+            if weights.sum() > 0:
+                features = np.array([cell["f"] for cell in cells])
+                means[k], known[k] = weights @ features / weights.sum(), True
+            elif self.mass[k] > 0:
+                means[k], known[k] = self.sums[k] / self.mass[k], True
+        return means, variances, known
+
+
+def cross_entropy(batch: Batch) -> float:
+    values = []
+    for b, i, j in np.ndindex(*batch["seeds"].shape):
+        label = int(batch["seeds"][b, i, j])
+        if label != 255 and (batch["valid"] is None or batch["valid"][b, i, j]):
+            logits = batch["logits"][b, :, i, j].detach().numpy()
+            values.append(np.log(np.exp(logits).sum()) - logits[label])
+    return float(np.mean(values)) if values else 0.0
+
+
+@pytest.mark.parametrize("candidates", ["all", "image", "pixel"])
+@pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize(
+    ("pixels", "cells"), [((6, 8), (3, 4)), ((5, 7), (2, 3)), ((3, 4), (3, 4)), ((2, 3), (3, 4))]
+)
+def test_equals_the_slow_reading(
+    make_batch: Callable[..., Batch],
+    candidates: str,
+    padding: bool,
+    pixels: tuple[int, int],
+    cells: tuple[int, int],
+) -> None:
+    plain = candidates == "image"  # the two switches in both positions
+    slow = SlowAGMM(4, 3, warmup=2, eta=0.3, worth=5.0, prior=not plain, confidence=not plain)
+    objective = AGMMLoss(
+        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, labelled_weight=5.0,
+        network_prior=not plain, confidence_weighting=not plain,
+    ).double()  # fmt: skip
+    # The third class is never seen, the fourth not before the second step.
+    for step, labelled in enumerate((0.1, 0.3, 0.0, 0.3)):
+        batch = make_batch(
+            pixels=pixels, cells=cells, labelled=labelled, candidates=candidates, padding=padding,
+            seed=step,
+        )  # fmt: skip
+        absent = (batch["seeds"] == 2) | ((batch["seeds"] == 3) & (step == 0))
+        batch["seeds"][absent] = 255
+        expected, posterior = slow(batch)
+        out = objective(**batch)
+        for name, weight in WEIGHTS.items():
+            assert out.terms[name].item() == pytest.approx(weight * expected[name], abs=1e-9), name
+        assert out.loss.item() == pytest.approx(sum(out.terms.values()).item())
+        np.testing.assert_allclose(out.posterior.numpy(), posterior, atol=1e-9)
+        seen = slow.mass > 0
+        np.testing.assert_allclose(objective.mixture.mass, slow.mass, rtol=1e-9)
+        np.testing.assert_allclose(
+            objective.mixture.means[seen], slow.sums[seen] / slow.mass[seen, None], rtol=1e-9
+        )
+        np.testing.assert_allclose(
+            objective.mixture.variances[seen], slow.scatter[seen] / slow.mass[seen], rtol=1e-9
+        )
+    assert objective.step.item() == 4
