@@ -13,14 +13,14 @@ from typing import Any, Literal, get_args
 import yaml
 
 from agmm.errors import ConfigError
+from agmm.labels.forms import FORMS, Form
 
 Method = Literal["agmm", "agmm-2023", "partial-ce", "partial-ce+absent", "ema-teacher", "dense"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Optimizer = Literal["adamw", "sgd"]
 Checkpoint = Literal["best", "last"]
-Form = Literal["points", "scribbles", "blocks", "dense"]
-FORMS: tuple[Form, ...] = get_args(Form)
+CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,8 @@ class TrainConfig:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        positive = ("image_scale", "batch_size", "accumulate", "epochs", "val_every", "lr")
-        positive += ("devices", "num_nodes")
-        for name in positive:
+        counts = ("batch_size", "accumulate", "epochs", "val_every", "devices", "num_nodes")
+        for name in ("image_scale", "lr", *counts):
             value = getattr(self, name)
             _check(name, value, math.isfinite(value) and value > 0, "a positive number")
         for name in ("weight_decay", "clip_norm", "encoder_lr_factor", "workers", "overlays"):
@@ -147,7 +146,11 @@ def as_plain(config: TrainConfig) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, value in dataclasses.asdict(config).items():
         plain[name] = (
-            list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+            list(value)
+            if isinstance(value, tuple)
+            else str(value)
+            if isinstance(value, Path)
+            else value
         )
     return plain
 
@@ -160,8 +163,10 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
     """
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     if unknown := sorted(set(values) - known):
-        raise ConfigError(f"unknown config key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        raise ConfigError(
+            f"unknown config key {unknown[0]!r}; known keys: {', '.join(sorted(known))}"
+        )
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for name in ("data", "out"):
         if name in given:
             given[name] = Path(given[name])
@@ -207,5 +212,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not a readable YAML file: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of option names, got {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: expected a mapping of option names, got {type(values).__name__}"
+        )
     return values

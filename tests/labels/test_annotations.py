@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from agmm.errors import InputError
-from agmm.labels.annotations import FORMS, Blocks, DenseMask, Points, Scribbles
+from agmm.labels.annotations import Blocks, DenseMask, Points, Scribbles
+from agmm.labels.forms import FORMS
 
 
 def test_the_forms_are_those_of_the_classes() -> None:

@@ -197,7 +197,7 @@ def test_invalid_pixels_and_cells_have_exactly_zero_gradient(
 def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
     make_batch: Make,
 ) -> None:
-    objective = AGMMLoss(4, 3, mutual=0, maximisation=0, separation=0, absent_class=0)
+    objective = AGMMLoss(4, 3, mutual=0.0, maximisation=0.0, separation=0.0, absent_class=0.0)
     batch = make_batch(dtype=torch.float32)
     objective(**batch).loss.backward()
     unlabelled = (batch["seeds"] == 255).unsqueeze(1)
@@ -219,7 +219,7 @@ def test_gradient(make_batch: Make, build: Build) -> None:
     objective: torch.nn.Module = AGMM2023Loss(4, 3)
     if build is AGMMLoss:
         objective = AGMMLoss(
-            4, 3, mutual=0, warmup_steps=0, network_prior=False, confidence_weighting=False,
+            4, 3, mutual=0.0, warmup_steps=0, network_prior=False, confidence_weighting=False,
         ).double()  # fmt: skip
         steps(objective, make_batch)
         objective.eval()

@@ -1,17 +1,20 @@
 """What several commands need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 
 from agmm.datasets.check import Required, checked
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import ConfigError
 from agmm.training.run import Run
+
+T = TypeVar("T")
 
 
 def pick_device(name: str) -> torch.device:
@@ -25,7 +28,9 @@ def pick_device(name: str) -> torch.device:
     try:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device: cannot use {name!r} here ({error}); give auto or cpu") from error
+        raise ConfigError(
+            f"--device: cannot use {name!r} here ({error}); give auto or cpu"
+        ) from error
 
 
 def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
@@ -42,7 +47,12 @@ def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
 
 
 def open_dataset(
-    path: Path | str, required: Required, *, format: str = "auto", skip_bad: bool, console: Console  # noqa: A002
+    path: Path | str,
+    required: Required,
+    *,
+    format: str = "auto",  # noqa: A002 - the option is called so
+    skip_bad: bool,
+    console: Console,
 ) -> Dataset:
     """Read a data set and decode everything of it that will be used, once.
 
@@ -57,7 +67,7 @@ def open_dataset(
         DataError: If anything is unusable and ``skip_bad`` is off, or nothing is left.
     """
     dataset = read_dataset(path, format=format)
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("checking the data", total=None)
         usable = checked(
             dataset,
@@ -65,8 +75,18 @@ def open_dataset(
             skip_bad=skip_bad,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    for split, names in usable.unlabelled.items():
+        if names:
+            console.print(f"{split}: {len(names)} pictures have no labelled pixel, e.g. {names[0]}")
     for skipped in usable.skipped:
         console.print(f"skipped {skipped.file}: {skipped.reason}", markup=False, soft_wrap=True)
     if usable.skipped:
         console.print(f"{len(usable.skipped)} skipped in all", markup=False)
     return usable
+
+
+def tracked(items: Sequence[T], what: str, console: Console) -> Iterator[T]:
+    """The items, with a progress bar where the console is a terminal."""
+    return iter(
+        track(items, what, console=console, transient=True, disable=not console.is_terminal)
+    )

@@ -28,7 +28,7 @@ agmm demo
 agmm demo --out demo --seed 1
 """
 METHODS: tuple[Method, ...] = ("partial-ce", "agmm", "dense")
-NUM_TRAIN, NUM_VAL, SIZE = 160, 40, (128, 160)
+NUM_TRAIN, NUM_VAL, SIZE = 200, 40, (128, 160)
 PICTURES_SHOWN = 4
 
 
@@ -48,7 +48,7 @@ class DemoResult(NamedTuple):
     seconds: float
 
 
-def demo(*, out: Path | str = "agmm-demo", steps: int = 300, seed: int = 0) -> list[DemoResult]:
+def demo(*, out: Path | str = "agmm-demo", steps: int = 400, seed: int = 0) -> list[DemoResult]:
     """Draw pictures, train partial-ce and agmm from strokes and dense from masks, and compare.
 
     Args:
@@ -86,7 +86,7 @@ def _train_one(method: Method, root: Path, steps: int, seed: int, console: Conso
         encoder_weights="none",
         decoder="fpn",
         scale=(0.75, 1.5),
-        crop=(128, 128),
+        crop=(96, 96),
         batch_size=8,
         max_steps=steps,
         val_every=steps,
@@ -107,13 +107,16 @@ def write_overview(path: Path, runs: dict[Method, Run], data: Path) -> None:
     dataset = read_dataset(data)
     names, colors = dataset.classes.names, dataset.classes.colors
     rows = [panel(_example(dataset.split("train")[0], len(names), colors))]
-    for record in dataset.split("val")[:PICTURES_SHOWN]:
+    shown = dataset.split("val")[:PICTURES_SHOWN]
+    for record in shown:
         image = read_image(record.image)
         columns = [("picture", image)]
         for method, run in runs.items():
             probs = predict_probabilities(run.model, image, device="cpu")
             columns.append((method, colorize(probs.argmax(0).byte().numpy(), colors)))
-        rows.append(panel([*columns, ("truth", colorize(dense_mask(record), colors))]))
+        columns.append(("truth", colorize(dense_mask(record), colors)))
+        is_last = record is shown[-1]
+        rows.append(panel([(caption if is_last else "", cell) for caption, cell in columns]))
     write_png(path, sheet([*rows, legend(names, colors, width=rows[0].shape[1])]))
 
 
@@ -122,9 +125,7 @@ def _example(
 ) -> list[tuple[str, ImageArray]]:
     """A training picture, its strokes, and the mask that nobody had to draw."""
     image = read_image(record.image)
-    given = read_supervision(
-        record, ("scribbles",), image.shape[:2], num_classes, complete=True
-    )
+    given = read_supervision(record, ("scribbles",), image.shape[:2], num_classes, complete=True)
     return [
         ("training picture", image),
         ("its strokes", draw_seeds(image, given.seeds, colors)),
@@ -138,13 +139,17 @@ def main(name: str, arguments: Sequence[str]) -> None:
     results = demo(**values)
     table = Table(title="Validation pictures, same network and steps")
     for heading in ("method", "trained from", "mIoU", "minutes"):
-        table.add_column(heading, justify="left" if heading in ("method", "trained from") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("method", "trained from") else "right"
+        )
     for row in results:
         table.add_row(row.method, row.labels, f"{100 * row.miou:.1f}", f"{row.seconds / 60:.1f}")
     out = values["out"]
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"\nPictures: {out}/overview.png, {out}/agmm/overlays. The same with your own data:\n")
+    console.print(
+        f"\nPictures: {out}/overview.png, {out}/agmm/overlays. The same with your own data:\n"
+    )
     console.print("  agmm train FOLDER --labels scribbles --out runs/first", markup=False)
     console.print("  agmm evaluate runs/first FOLDER", markup=False)
     console.print("  agmm predict runs/first PICTURES --out masks", markup=False)

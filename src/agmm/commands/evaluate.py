@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from agmm.commands.common import open_dataset, pick_device, same_classes
+from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
 from agmm.data.dataset import WholePictures
@@ -68,7 +67,7 @@ def evaluate(
     pictures = WholePictures(dataset.split(split))
     k = loaded.model.num_classes
     total = torch.zeros(k, k, dtype=torch.int64)
-    for index in track(range(len(pictures)), "evaluating", console=console, transient=True):
+    for index in tracked(range(len(pictures)), "evaluating", console):
         image, truth = pictures[index]
         probs = predict_probabilities(
             loaded.model,

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 
-from agmm.commands.common import open_dataset, pick_device, same_classes
+from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
 from agmm.data.dataset import read_supervision
@@ -81,7 +80,7 @@ def label(
     same_classes(loaded, dataset.classes.names, data)
     records = dataset.split(split)
     labelled = total = 0
-    for record in track(records, "labelling", console=console, transient=True):
+    for record in tracked(records, "labelling", console):
         result = label_record(loaded, record, threshold=threshold)
         mask = result.mask.numpy()
         write_index_mask(Path(out) / "masks" / f"{record.name}.png", mask, loaded.classes)

@@ -1,17 +1,18 @@
 """From a signature and its docstring to a command: options, help, exit codes."""
 
+import argparse
 import inspect
+import re
 import sys
 import textwrap
 import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import docstring_parser
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from agmm.config import TrainConfig, read_yaml, recipe_path
 from agmm.errors import AgmmError, ConfigError
@@ -44,7 +45,7 @@ def build_parser(name: str, signature: Callable[..., Any], examples: str) -> Arg
         prog=f"agmm {name}",
         description=documentation.short_description,
         epilog="examples:\n" + textwrap.indent(examples.strip(), "  "),
-        formatter_class=_help_formatter(),
+        formatter_class=_Formatter,
         exit_on_error=False,
         default_env=False,
     )
@@ -58,19 +59,20 @@ def build_parser(name: str, signature: Callable[..., Any], examples: str) -> Arg
     return parser
 
 
-def _help_formatter() -> Any:
-    from jsonargparse import DefaultHelpFormatter  # noqa: I001
+class _Formatter(DefaultHelpFormatter):
+    """Keeps the lines of the examples, and shows defaults without the types."""
 
-    class Formatter(DefaultHelpFormatter):  # type: ignore[misc]
-        """Keeps the lines of the examples."""
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return textwrap.indent(text, indent)
+        return super()._fill_text(text, width, indent)
 
-        def _fill_text(self, text: str, width: int, indent: str) -> str:
-            lines = text.splitlines()
-            if text.startswith("examples:"):
-                return "\n".join(indent + line for line in lines)
-            return str(super()._fill_text(text, width, indent))
+    def _expand_help(self, action: argparse.Action) -> str:
+        return re.sub(r"\(type: .*?(, default: |\)$)", _only_default, super()._expand_help(action))
 
-    return Formatter
+
+def _only_default(match: re.Match[str]) -> str:
+    return "(default: " if match.group(1) != ")" else ""
 
 
 def _add_argument(
@@ -161,4 +163,3 @@ def run_command(module: types.ModuleType, name: str, arguments: Sequence[str]) -
         sys.stdout.flush()
         return int(done.code or 0)
     return 0
-

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
-from agmm.commands.common import pick_device
+from agmm.commands.common import pick_device, tracked
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
 from agmm.datasets.images import IMAGE_SUFFIXES, read_image
@@ -65,7 +64,7 @@ def predict(
     targets = mask_paths(Path(images), Path(out))
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     skipped: dict[str, str] = {}
-    for path, target in track(targets.items(), "predicting", transient=True):
+    for path, target in tracked(list(targets.items()), "predicting", Console(stderr=True)):
         try:
             image = read_image(path)
         except DataError as error:

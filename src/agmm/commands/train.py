@@ -11,11 +11,12 @@ from agmm.commands.common import open_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.label import label_record
 from agmm.commands.parsing import apply_recipe, build_parser, parse
-from agmm.config import Form, TrainConfig
+from agmm.config import CHECKPOINTS, TrainConfig
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
+from agmm.labels.forms import Form
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
@@ -89,15 +90,20 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
     """Scores of both checkpoints and overlays; what a person looks at first."""
     config = run.config
     if "val" in dataset.splits:
-        results = {}
-        for checkpoint in ("best", "last"):
-            scores = evaluate(
-                config.out, config.data, checkpoint=checkpoint, skip_bad=config.skip_bad
-            )
-            results[checkpoint] = scores.as_dict(dataset.classes.names)
-        write_json(config.out / "metrics.json", results)
-        console.print(f"val mIoU {100 * scores.miou:.1f} with the last weights")
-    chosen = dataset.split("train")[:: max(1, len(dataset.split("train")) // max(1, config.overlays))]
+        best, last = (
+            evaluate(config.out, config.data, checkpoint=checkpoint, skip_bad=config.skip_bad)
+            for checkpoint in CHECKPOINTS
+        )
+        names = dataset.classes.names
+        write_json(
+            config.out / "metrics.json", {"best": best.as_dict(names), "last": last.as_dict(names)}
+        )
+        console.print(
+            f"val mIoU: best checkpoint {100 * best.miou:.1f}, last {100 * last.miou:.1f}"
+        )
+    chosen = dataset.split("train")[
+        :: max(1, len(dataset.split("train")) // max(1, config.overlays))
+    ]
     for record in chosen[: config.overlays]:
         file = record.name.replace("/", "_") + ".png"
         write_png(config.out / "overlays" / file, draw_overlay(run, record))

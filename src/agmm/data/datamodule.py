@@ -1,6 +1,7 @@
 """The Lightning data module: which samples each step and rank gets."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader, Sampler
@@ -92,9 +93,14 @@ class SegmentationData(L.LightningDataModule):
         assert self.trainer is not None
         mine = range(self.trainer.global_rank, len(self.pictures), self.trainer.world_size)
         return DataLoader(
-            self.pictures, sampler=mine, batch_size=None, num_workers=self.workers, collate_fn=_as_is
+            self.pictures,
+            sampler=mine,
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_as_is,
         )
 
 
-def _as_is(sample: tuple[ImageArray, MaskArray]) -> tuple[ImageArray, MaskArray]:
+def _as_is(sample: Any) -> Any:
+    """Keep arrays as they are, where torch would turn them into tensors."""
     return sample

@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from agmm.config import Form
 from agmm.data.transforms import Seeds, Valid, normalise
 from agmm.datasets.images import read_image
 from agmm.datasets.records import Record
 from agmm.labels.annotations import DenseMask
+from agmm.labels.forms import Form
 from agmm.labels.rasterize import rasterize
 from agmm.labels.supervision import Supervision
 from agmm.shapes import ImageArray, MaskArray
@@ -30,7 +30,12 @@ class Sample(TypedDict):
 
 
 def read_supervision(
-    record: Record, forms: Sequence[Form], size: tuple[int, int], num_classes: int, *, complete: bool
+    record: Record,
+    forms: Sequence[Form],
+    size: tuple[int, int],
+    num_classes: int,
+    *,
+    complete: bool,
 ) -> Supervision:
     """The seeds and candidates of a record from those of ``forms`` that it has."""
     annotations = [record.labels[form]() for form in forms if form in record.labels]

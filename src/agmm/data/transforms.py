@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name its docs use
+from torchvision.transforms.v2 import functional as F
 
 from agmm.labels.supervision import resize_seeds
 from agmm.shapes import IGNORE_INDEX
 
 
-class Seeds(tv_tensors.Mask):
+class Seeds(tv_tensors.Mask):  # type: ignore[misc]
     """Seeds of a picture; resized so that a single clicked pixel survives."""
 
 
-class Valid(tv_tensors.Mask):
+class Valid(tv_tensors.Mask):  # type: ignore[misc]
     """1 where a pixel belongs to the picture, 0 where it is padding."""
 
 
@@ -26,8 +26,11 @@ class Valid(tv_tensors.Mask):
 def _resize_seeds(seeds: Seeds, size: list[int], **_: Any) -> Tensor:
     """Resize by :func:`agmm.labels.supervision.resize_seeds`; interpolation does not apply."""
     height, width = size
-    resized = torch.from_numpy(resize_seeds(seeds.squeeze(0).numpy().astype(np.uint8), height, width))
-    return tv_tensors.wrap(resized[None], like=seeds)
+    resized = torch.from_numpy(
+        resize_seeds(seeds.squeeze(0).numpy().astype(np.uint8), height, width)
+    )
+    wrapped: Tensor = tv_tensors.wrap(resized[None], like=seeds)
+    return wrapped
 
 
 class RandomScale(v2.Transform):  # type: ignore[misc]

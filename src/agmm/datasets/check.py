@@ -11,7 +11,8 @@ from jaxtyping import Int64
 from agmm.datasets.images import read_image
 from agmm.datasets.records import Dataset, Record, Skipped
 from agmm.errors import DataError
-from agmm.labels.annotations import Annotation, Form, Points
+from agmm.labels.annotations import Annotation, Points
+from agmm.labels.forms import Form
 from agmm.labels.rasterize import rasterize
 from agmm.shapes import IGNORE_INDEX
 

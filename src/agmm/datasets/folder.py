@@ -25,7 +25,8 @@ from agmm.datasets.images import IMAGE_SUFFIXES, image_size
 from agmm.datasets.masks import read_index_mask, read_palette
 from agmm.datasets.records import Dataset, Record, Unmatched
 from agmm.errors import DataError
-from agmm.labels.annotations import Annotation, Blocks, DenseMask, Form, Points, Scribbles
+from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
+from agmm.labels.forms import Form
 from agmm.shapes import IGNORE_INDEX, MaskArray
 
 _FOLDERS: dict[Form, str] = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from agmm.datasets.classes import Classes
 from agmm.errors import DataError
-from agmm.labels.annotations import Annotation, Form
+from agmm.labels.annotations import Annotation
+from agmm.labels.forms import Form
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name its docs use
+from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
 from agmm.data.transforms import normalise

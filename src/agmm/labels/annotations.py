@@ -1,18 +1,14 @@
 """What an annotator gave for one picture: plain, validated data without a word on its use."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from agmm.errors import InputError
+from agmm.labels.forms import Form
 from agmm.shapes import IGNORE_INDEX, MaskArray
-
-Form = Literal["points", "scribbles", "blocks", "dense"]
-"""The kinds of label that a data set may have."""
-
-FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,7 +126,8 @@ def teacher_opinion(
 
 def _output(terms: dict[str, Tensor], grid: Grid, features: Tensor) -> ObjectiveOutput:
     allowed = grid.candidates.float()
-    posterior = (allowed / allowed.sum(1, keepdim=True)).unflatten(2, features.shape[2:])
+    uniform = allowed / allowed.sum(1, keepdim=True)
+    posterior = uniform.reshape(*uniform.shape[:2], *features.shape[2:])
     total = torch.stack(list(terms.values())).sum()
     detached = {name: term.detach() for name, term in terms.items()}
     return ObjectiveOutput(loss=total, terms=detached, posterior=posterior)

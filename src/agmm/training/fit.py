@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
+from torch import nn
 
 from agmm.config import TrainConfig
 from agmm.data.datamodule import SegmentationData
@@ -18,7 +19,6 @@ from agmm.data.dataset import TrainingViews, WholePictures
 from agmm.data.transforms import training_view
 from agmm.datasets.records import Record
 from agmm.models.segmenter import Segmenter
-from torch import nn
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path
 from agmm.training.task import SegmentationTask
@@ -63,11 +63,11 @@ def fit(
         val_every=config.val_every,
         workers=config.workers,
     )
-    trainer = _trainer(config, max_steps, console, validates=bool(val))
     last = checkpoint_path(config.out, "last")
     resume_from = last if config.resume and last.is_file() else None
     task = SegmentationTask(model, objective, config, max_steps)
     with quiet_lightning():
+        trainer = _trainer(config, max_steps, console, validates=bool(val))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return trainer.is_global_zero
 
@@ -110,7 +110,9 @@ def training_views(
     )
 
 
-def _trainer(config: TrainConfig, max_steps: int, console: Console, *, validates: bool) -> L.Trainer:
+def _trainer(
+    config: TrainConfig, max_steps: int, console: Console, *, validates: bool
+) -> L.Trainer:
     logs = config.out / "logs"
     checkpoints = ModelCheckpoint(
         dirpath=config.out / "checkpoints",

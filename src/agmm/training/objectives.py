@@ -40,7 +40,7 @@ def build_objective(
         >>> type(build_objective("partial-ce", 2, 16, {})).__name__
         'PartialCrossEntropyLoss'
     """
-    sizes = {"num_classes": num_classes, "feature_channels": feature_channels}
+    sizes: dict[str, Any] = {"num_classes": num_classes, "feature_channels": feature_channels}
     factories: dict[Method, Callable[..., nn.Module]] = {
         "agmm": partial(AGMMLoss, **sizes, warmup_steps=warmup_steps),
         "agmm-2023": partial(AGMM2023Loss, **sizes),

@@ -113,7 +113,7 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
         ConfigError: If the folder holds a run and ``resume`` is off, or the run to continue was
             started with other options.
     """
-    if rank_zero_only.rank != 0:
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return
     stored = config.out / "config.yaml"
     if stored.is_file():

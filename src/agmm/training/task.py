@@ -42,7 +42,7 @@ class SegmentationTask(L.LightningModule):
         self.config, self.max_steps = config, max_steps
         self.averaged = AveragedModel(
             copy.deepcopy(model),
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
+            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),  # type: ignore[no-untyped-call]
             use_buffers=True,
         ).requires_grad_(requires_grad=False)
         k = model.num_classes
@@ -86,7 +86,7 @@ class SegmentationTask(L.LightningModule):
             return
         bad = [f"{name} = {v.item()}" for name, v in result.terms.items() if not torch.isfinite(v)]
         raise NonFiniteLossError(
-            f"step {self.global_step}: the loss is not finite ({', '.join(bad) or 'sum of terms'}); "
+            f"step {self.global_step}: the loss is not finite ({', '.join(bad) or 'their sum'}); "
             "lower --lr, set --clip-norm 1, or use --precision 32-true; "
             "the checkpoints written so far are intact"
         )
@@ -107,8 +107,10 @@ class SegmentationTask(L.LightningModule):
         """Count one whole picture, predicted at its full size."""
         del batch_idx
         image, truth = batch
+        averaged = self.averaged.module
+        assert isinstance(averaged, Segmenter)
         probs = predict_probabilities(
-            self.averaged.module, image, image_scale=self.config.image_scale, device=self.device
+            averaged, image, image_scale=self.config.image_scale, device=self.device
         )
         counts = confusion_matrix(
             probs.argmax(0), torch.from_numpy(truth).long(), self.model.num_classes
@@ -117,7 +119,9 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Data-set level scores over the pictures of all ranks."""
-        total = self.all_gather(self.confusion).reshape(-1, *self.confusion.shape).sum(0)
+        gathered = self.all_gather(self.confusion)
+        assert isinstance(gathered, Tensor)
+        total = gathered.reshape(-1, *self.confusion.shape).sum(0)
         self.confusion.zero_()
         result = scores(total.cpu())
         self.log("val/miou", result.miou, prog_bar=True, rank_zero_only=True)

@@ -1,0 +1,85 @@
+"""Pseudo labels: hand values, a slow loop and refusals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agmm.errors import InputError
+from agmm.mixture import pseudo_labels
+
+
+def maps(*classes: list[float]) -> torch.Tensor:
+    """Maps of one row."""
+    return torch.tensor(classes)[None, :, None, :]
+
+
+def test_by_hand() -> None:
+    probs, posterior = maps([0.5, 0.2], [0.5, 0.8]), maps([0.9, 0.5], [0.1, 0.5])
+    labels = pseudo_labels(probs, posterior)
+    assert labels.masks.tolist() == [[[0, 1]]]
+    assert labels.confidence.flatten().tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_below_the_threshold_is_unlabelled() -> None:
+    probs = maps([0.7, 0.4, 0.2], [0.3, 0.6, 0.8])
+    labels = pseudo_labels(probs, torch.full_like(probs, 0.5), threshold=0.65)
+    assert labels.masks.tolist() == [[[0, 255, 1]]]
+    assert labels.confidence.flatten().tolist() == pytest.approx([0.7, 0.6, 0.8])
+
+
+def test_confidence_is_normalised_over_the_candidates() -> None:
+    probs, posterior = maps([0.6], [0.3], [0.1]), maps([0.25], [0.5], [0.25])
+    labels = pseudo_labels(probs, posterior, torch.tensor([[False, True, True]]))
+    assert labels.masks.item() == 1
+    assert labels.confidence.item() == pytest.approx(0.15 / 0.175)
+
+
+def test_candidates_of_pixels() -> None:
+    probs = maps([0.9, 0.9], [0.1, 0.1])
+    candidates = torch.tensor([[[[True, False]], [[True, True]]]])
+    labels = pseudo_labels(probs, torch.full_like(probs, 0.5), candidates)
+    assert labels.masks.tolist() == [[[0, 1]]]
+
+
+def test_pixel_without_any_possible_class_is_unlabelled() -> None:
+    labels = pseudo_labels(maps([1.0], [0.0]), maps([0.0], [1.0]))
+    assert labels.masks.item() == 255
+    assert labels.confidence.item() == 0
+
+
+def test_posterior_is_enlarged_and_the_result_is_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.randn(2, 3, 6, 8, generator=generator).softmax(1)
+    posterior = torch.randn(2, 3, 3, 4, generator=generator).softmax(1)
+    labels = pseudo_labels(probs, posterior, threshold=0.5)
+    large = torch.nn.functional.interpolate(posterior, (6, 8), mode="bilinear")
+    for b, i, j in np.ndindex(2, 6, 8):
+        scores = (probs[b, :, i, j] * large[b, :, i, j]).numpy()
+        share = scores.max() / scores.sum()
+        assert labels.confidence[b, i, j].item() == pytest.approx(share, rel=1e-5)
+        expected = scores.argmax() if share >= 0.5 else 255
+        assert labels.masks[b, i, j].item() == expected
+
+
+def test_half_precision_probabilities() -> None:
+    labels = pseudo_labels(maps([0.25], [0.75]).half(), maps([0.5], [0.5]))
+    assert labels.confidence.dtype == torch.float32
+    assert labels.confidence.item() == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1])
+def test_wrong_threshold_is_named(threshold: float) -> None:
+    with pytest.raises(InputError, match="^threshold: expected 0 to 1, got"):
+        pseudo_labels(maps([1.0], [0.0]), maps([1.0], [0.0]), threshold=threshold)
+
+
+def test_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import jaxtyping
+
+    # What a user meets, to whom no type checker speaks first.
+    config: Any = jaxtyping.config
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    with pytest.raises(InputError, match="^posterior: expected the images and classes of probs"):
+        pseudo_labels(maps([1.0], [0.0]), maps([1.0]))
