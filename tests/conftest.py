@@ -1,10 +1,20 @@
 """Fixtures for all tests."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
+import numpy as np
 import pytest
+from PIL import Image
+
+from agmm.config import TrainConfig
+from agmm.datasets.classes import Classes
+from agmm.datasets.masks import write_index_mask
 
 SHARED = Path(__file__).parents[1].parent / "shared"
+TINY = Classes(("sky", "wall", "road"), ((20, 90, 240), (230, 60, 30), (70, 200, 90)))
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +23,74 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data and weights are not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def without_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user meets: the types of arguments are checked in the tests only."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 4 + 2 pictures of 48x64: three stripes in the colours of their classes.
+
+    The training pictures also have strokes and clicks, at least 6 pixels from the next stripe.
+    Nobody may write to it.
+    """
+    root = tmp_path_factory.mktemp("tiny") / "data"
+    rng = np.random.default_rng(0)
+    for name in ("train/a", "train/b", "train/c", "train/d", "val/e", "val/f"):
+        split, stem = name.split("/")
+        order = rng.permutation(3).astype(np.uint8)
+        columns = np.repeat(order, np.diff([0, rng.integers(18, 23), rng.integers(40, 45), 64]))
+        mask = np.repeat(columns[None], 48, axis=0)
+        (root / "images" / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(TINY.colors, np.uint8)[mask]).save(root / f"images/{name}.png")
+        write_index_mask(root / f"masks/{name}.png", mask, TINY)
+        if split == "train":
+            strokes, clicks = np.full((2, 48, 64), 255, np.uint8)
+            strokes[8:40, [8, 9, 31, 32, 54, 55]] = mask[8:40, [8, 9, 31, 32, 54, 55]]
+            clicks[24, [10, 30, 52]] = mask[24, [10, 30, 52]]
+            write_index_mask(root / f"scribbles/{stem}.png", strokes, TINY)
+            write_index_mask(root / f"points/{stem}.png", clicks, TINY)
+    colors = ("#%02x%02x%02x" % color for color in TINY.colors)
+    lines = (f"{name} {color}\n" for name, color in zip(TINY.names, colors, strict=True))
+    (root / "classes.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_data: Path) -> Callable[..., TrainConfig]:
+    """Give the config of a training of two steps on ``tiny_data``, in a second on one core."""
+
+    def config(out: Path, **changes: Any) -> TrainConfig:
+        options: dict[str, Any] = {
+            "data": tiny_data,
+            "labels": ("scribbles",),
+            "complete_labels": True,
+            "encoder": "mobilenetv3_small_050",
+            "encoder_weights": "none",
+            "decoder": "fpn",
+            "scale": (0.75, 1.25),
+            "crop": (32, 32),
+            "batch_size": 2,
+            "max_steps": 2,
+            "val_every": 1,
+            "workers": 0,
+            "overlays": 1,
+            "accelerator": "cpu",
+        }
+        return TrainConfig(out=out, **{**options, **changes})
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., TrainConfig]
+) -> Path:
+    """The finished folder of such a run; nobody may write to it."""
+    from agmm.commands.train import train
+
+    return train(tiny_config(tmp_path_factory.mktemp("tiny") / "run")).path

@@ -62,3 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         sys.stderr.write(f"agmm {name}: {error}\n")
         return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,7 @@ Nothing heavy is imported here: the command line builds its help from these clas
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +19,8 @@ Method = Literal["agmm", "agmm-2023", "partial-ce", "partial-ce+absent", "ema-te
 METHODS: tuple[Method, ...] = get_args(Method)
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Optimizer = Literal["adamw", "sgd"]
+Format = Literal["auto", "folder"]
+Accelerator = Literal["auto", "cpu", "gpu"]
 Checkpoint = Literal["best", "last"]
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 
@@ -72,7 +74,7 @@ class TrainConfig:
     data: Path
     out: Path
     labels: tuple[Form, ...]
-    format: Literal["auto", "folder"] = "auto"
+    format: Format = "auto"
     method: Method = "agmm"
     complete_labels: bool = False
     skip_bad: bool = False
@@ -95,10 +97,10 @@ class TrainConfig:
     clip_norm: float = 0.0
     ema_decay: float = 0.99
     warmup: float = 0.15
-    objective: dict[str, float] = field(default_factory=dict)
+    objective: dict[str, float | bool] = field(default_factory=dict)
     seed: int = 0
     precision: Precision = "32-true"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     num_nodes: int = 1
     workers: int = 2
@@ -110,29 +112,73 @@ class TrainConfig:
             raise ConfigError(f"labels: expected at least one of {', '.join(FORMS)}, got none")
         for name in self.labels:
             _check("labels", name, name in FORMS, f"one of {', '.join(FORMS)}")
+        for name, (is_valid, expected) in _RULES.items():
+            value = getattr(self, name)
+            _check(name, value, is_valid(value), expected)
         if self.method == "dense" and self.labels != ("dense",):
             raise ConfigError(
                 f"method: dense trains on dense masks only, got labels {','.join(self.labels)}; "
                 "give --labels dense, or choose another --method"
             )
-        self._check_numbers()
 
-    def _check_numbers(self) -> None:
-        counts = ("batch_size", "accumulate", "epochs", "val_every", "devices", "num_nodes")
-        for name in ("image_scale", "lr", *counts):
-            value = getattr(self, name)
-            _check(name, value, math.isfinite(value) and value > 0, "a positive number")
-        for name in ("weight_decay", "clip_norm", "encoder_lr_factor", "workers", "overlays"):
-            value = getattr(self, name)
-            _check(name, value, math.isfinite(value) and value >= 0, "a number of at least 0")
-        steps = self.max_steps
-        _check("max_steps", steps, steps is None or steps > 0, "a positive number of steps")
-        _check("crop", self.crop, min(self.crop) > 0, "a height and a width in pixels")
-        _check("scale", self.scale, 0 < self.scale[0] <= self.scale[1], "two factors, low high")
-        _check("color_jitter", self.color_jitter, 0 <= self.color_jitter <= 1, "0 to 1")
-        _check("warmup", self.warmup, 0 <= self.warmup <= 1, "a share of 0 to 1")
-        _check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "0 to below 1")
-        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2**32 - 1")
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a finite number; YAML and Python callers may give anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_two(values: object, kind: Callable[[object], bool]) -> bool:
+    return isinstance(values, tuple) and len(values) == 2 and all(map(kind, values))
+
+
+_Rule = tuple[Callable[[Any], bool], str]
+_PATH: _Rule = (lambda v: isinstance(v, Path), "a pathlib.Path")
+_POSITIVE: _Rule = (lambda v: _is_number(v) and v > 0, "a positive number")
+_NOT_NEGATIVE: _Rule = (lambda v: _is_number(v) and v >= 0, "a number of at least 0")
+_SHARE: _Rule = (lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1")
+_COUNT: _Rule = (lambda v: _is_whole(v) and v > 0, "a whole number above 0")
+_COUNT_OR_NONE: _Rule = (lambda v: _is_whole(v) and v >= 0, "a whole number of at least 0")
+
+
+def _one_of(choices: object) -> _Rule:
+    names = get_args(choices)
+    return names.__contains__, f"one of {', '.join(names)}"
+
+
+_RULES: dict[str, _Rule] = {
+    "data": _PATH,
+    "out": _PATH,
+    "format": _one_of(Format),
+    "method": _one_of(Method),
+    "image_scale": _POSITIVE,
+    "scale": (lambda v: _are_two(v, _is_number) and 0 < v[0] <= v[1], "two factors, low high"),
+    "crop": (lambda v: _are_two(v, _is_whole) and min(v) > 0, "a height and a width in pixels"),
+    "color_jitter": _SHARE,
+    "batch_size": _COUNT,
+    "accumulate": _COUNT,
+    "max_steps": (lambda v: v is None or (_is_whole(v) and v > 0), "a number of steps, or null"),
+    "epochs": _COUNT,
+    "val_every": _COUNT,
+    "optimizer": _one_of(Optimizer),
+    "lr": _POSITIVE,
+    "encoder_lr_factor": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "clip_norm": _NOT_NEGATIVE,
+    "ema_decay": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
+    "warmup": _SHARE,
+    "seed": (lambda v: _is_whole(v) and 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
+    "precision": _one_of(Precision),
+    "accelerator": _one_of(Accelerator),
+    "devices": _COUNT,
+    "num_nodes": _COUNT,
+    "workers": _COUNT_OR_NONE,
+    "overlays": _COUNT_OR_NONE,
+}
+"""Field to what its value must be, and how to say so."""
 
 
 def _check(name: str, value: object, ok: bool, expected: str) -> None:
@@ -167,10 +213,9 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
             f"unknown config key {unknown[0]!r}; known keys: {', '.join(sorted(known))}"
         )
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    for name in ("data", "out"):
-        if name in given:
-            given[name] = Path(given[name])
     try:
+        for name in given.keys() & {"data", "out"}:
+            given[name] = Path(given[name])
         return TrainConfig(**given)
     except TypeError as error:
         raise ConfigError(f"incomplete config: {error}") from error

@@ -33,7 +33,7 @@ CELLS = torch.tensor([[True, False, True], [False, False, True]])
 def test_masked_mean_of_nothing_is_zero_with_a_gradient_path() -> None:
     values = torch.tensor([1.0, math.inf], requires_grad=True)
     mean = masked_mean(values, torch.zeros(2, dtype=torch.bool))
-    mean.backward()
+    torch.autograd.backward(mean)
     assert mean.item() == 0
     assert values.grad is not None
     assert values.grad.tolist() == [0, 0]
@@ -49,7 +49,9 @@ def test_soft_cross_entropy_gradient_survives_impossible_classes() -> None:
     scores = torch.tensor([[[0.0], [1.0], [2.0]]], requires_grad=True)
     blocked = torch.tensor([[[False], [False], [True]]])
     log_probs = scores.masked_fill(blocked, -torch.inf).log_softmax(1)
-    soft_cross_entropy(torch.tensor([[[0.5], [0.5], [0.0]]]), log_probs).sum().backward()
+    torch.autograd.backward(
+        soft_cross_entropy(torch.tensor([[[0.5], [0.5], [0.0]]]), log_probs).sum()
+    )
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
     assert scores.grad[0, 2, 0] == 0
@@ -66,7 +68,7 @@ def test_partial_cross_entropy_leaves_invalid_pixels_out() -> None:
     logits = torch.tensor([[[[0.0, 50.0]], [[0.0, 0.0]]]], requires_grad=True)
     seeds = torch.tensor([[[0, 1]]])
     loss = partial_cross_entropy(logits, seeds, torch.tensor([[[True, False]]]))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(math.log(2))
     assert logits.grad is not None
     assert (logits.grad[..., 1] == 0).all()
@@ -130,7 +132,7 @@ def test_absent_class_takes_maps_and_the_candidates_of_an_image() -> None:
 def test_log_one_minus_softmax_is_exact_for_confident_networks(scale: float) -> None:
     logits = (normal(2, 5, 7).detach() * scale).float().requires_grad_()
     ours = log_one_minus_softmax(logits)
-    ours.sum().backward()
+    torch.autograd.backward(ours.sum())
     exact = logits.detach().double()
     for k in range(5):
         others = exact[:, [j for j in range(5) if j != k]].logsumexp(1)
@@ -170,12 +172,16 @@ def test_targets_of_mutual_get_no_gradient(learner: str) -> None:
     scores, other = normal(2, 3, 3), normal(2, 3, 3, seed=1)
     targets = other.detach().softmax(1)
     if learner == "network":
-        mutual(scores.log_softmax(1), targets.log(), targets, CELLS, targets[:, 0]).backward()
+        torch.autograd.backward(
+            mutual(scores.log_softmax(1), targets.log(), targets, CELLS, targets[:, 0])
+        )
     else:
-        mutual(targets.log(), scores.log_softmax(1), targets, CELLS, targets[:, 0]).backward()
+        torch.autograd.backward(
+            mutual(targets.log(), scores.log_softmax(1), targets, CELLS, targets[:, 0])
+        )
     joint = scores.grad
     scores.grad = None
     alone = soft_cross_entropy(targets, scores.log_softmax(1))
-    masked_mean(targets[:, 0] * alone, CELLS).backward()
+    torch.autograd.backward(masked_mean(targets[:, 0] * alone, CELLS))
     assert joint is not None
     torch.testing.assert_close(joint, scores.grad)

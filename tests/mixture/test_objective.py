@@ -208,7 +208,8 @@ def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
 @pytest.mark.parametrize("name", AGMMLoss(4, 3).weights)
 def test_a_term_without_weight_is_zero(make_batch: Make, name: str) -> None:
     batch = make_batch(candidates="image")
-    terms = AGMMLoss(4, 3, warmup_steps=0, **{name: 0.0})(**batch).terms
+    options: dict[str, Any] = {"warmup_steps": 0, name: 0.0}
+    terms = AGMMLoss(4, 3, **options)(**batch).terms
     assert terms[name] == 0
     assert all(value != 0 for other, value in terms.items() if other != name)
 
@@ -231,6 +232,24 @@ def test_gradient(make_batch: Make, build: Build) -> None:
         lambda logits, features: objective(logits, features, *rest).loss,
         (batch["logits"], batch["features"]),
     )
+
+
+def test_separable_classes_are_told_apart_from_a_few_seeds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = 1.5 * torch.randn(5, 32, generator=generator)  # the classes' own variance is 1
+    objective = AGMMLoss(5, 32)
+    for _ in range(20):
+        labels = torch.randint(5, (2, 16, 16), generator=generator)
+        features = centres[labels] + torch.randn(2, 16, 16, 32, generator=generator)
+        unlabelled = torch.rand(2, 16, 16, generator=generator) < 0.97
+        seeds = labels.masked_fill(unlabelled, 255)
+        with torch.no_grad():
+            out = objective(torch.zeros(2, 5, 16, 16), features.movedim(3, 1), seeds)
+    right = out.posterior.argmax(1) == labels
+    assert right[unlabelled].float().mean() > 0.95
+    assert out.posterior.amax(1)[unlabelled].mean() > 0.85
+    # The variance of all cells together is 1 + 1.5² · 4/5 = 2.8; a centre from few seeds is off.
+    assert (objective.mixture.variances < 1.9).all()
 
 
 def test_warmup_rises_and_counts_training_steps_only(make_batch: Make) -> None:
@@ -270,7 +289,7 @@ def test_state_dict_resumes_exactly(make_batch: Make) -> None:
     assert straight.step.item() == resumed.step.item() == 4
 
 
-class NoWaiting(TorchDispatchMode):
+class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses every operation that would wait for an accelerator."""
 
     WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
@@ -294,7 +313,7 @@ def test_nothing_waits_for_the_device(
     monkeypatch.setattr(inputs, "_check_values", lambda *_: None)  # runs on the CPU only
     objective = build_full(build)
     batch = make_batch(candidates="pixel", padding=True, pixels=(5, 7), dtype=torch.float32)
-    with NoWaiting():
+    with NoWaiting():  # type: ignore[no-untyped-call]
         out = objective(**batch)
         out.loss.backward()
     assert out.loss.isfinite()
@@ -325,6 +344,17 @@ def test_wrong_inputs_are_named(make_batch: Make, build: Build, name: str, index
         build(4, 3)(**batch)
 
 
+def test_values_on_an_accelerator_are_not_looked_at() -> None:
+    # Looking would wait for the device; "meta" stands for one and has no values at all.
+    seeds = torch.zeros(2, 6, 8, dtype=torch.int64, device="meta")
+    logits, features = torch.zeros(2, 4, 6, 8, device="meta"), torch.zeros(2, 3, 3, 4)
+    inputs.check_inputs(logits, features, seeds, None, None, num_classes=4, feature_channels=3)
+    with pytest.raises(InputError, match=r"^seeds: expected"):
+        inputs.check_inputs(
+            logits, features, seeds[1:], None, None, num_classes=4, feature_channels=3
+        )
+
+
 def test_padding_needs_no_candidates(make_batch: Make) -> None:
     batch = make_batch(padding=True, candidates="pixel", pixels=(3, 4))
     batch["candidates"] &= batch["valid"].unsqueeze(1)
@@ -337,6 +367,7 @@ def test_padding_needs_no_candidates(make_batch: Make) -> None:
         ("num_classes", 1), ("num_classes", 256), ("feature_channels", 0), ("mutual", -1.0),
         ("separation", float("nan")), ("warmup_steps", -1), ("step_size", 0.0), ("step_size", 1.5),
         ("labelled_weight", 0.0), ("variance_floor", 0.0),
+        ("temperature", 0.0),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(name: str, value: float) -> None:

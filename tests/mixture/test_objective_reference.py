@@ -75,6 +75,7 @@ class SlowAGMM:
         self.scatter = np.zeros(classes)
         self.step = 0
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
+        self.temperature = options["temperature"]
         self.prior, self.confidence = options["prior"], options["confidence"]
 
     def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
@@ -111,13 +112,14 @@ class SlowAGMM:
         likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
         informed = (cell["c"] & known).any()
         allowed = cell["c"] & known if informed else cell["c"]
-        posterior = softmax(likelihood, allowed)
+        evidence = likelihood / self.temperature
+        posterior = softmax(evidence, allowed)
         if not cell["valid"]:
             return posterior
         p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
         gamma, sure, weight = cell["y"], 1.0, self.worth
         if not cell["labelled"]:
-            gamma = softmax(likelihood + np.log(p) if self.prior else likelihood, allowed)
+            gamma = softmax(evidence + np.log(p) if self.prior else evidence, allowed)
             sure, weight = gamma.max() if self.confidence else 1.0, 1.0
         self.values["absent_class"].append(-np.log(1 - p[~cell["c"]]).sum())
         if cell["labelled"]:
@@ -174,9 +176,11 @@ def test_equals_the_slow_reading(
     cells: tuple[int, int],
 ) -> None:
     plain = candidates == "image"  # the two switches in both positions
-    slow = SlowAGMM(4, 3, warmup=2, eta=0.3, worth=5.0, prior=not plain, confidence=not plain)
+    slow = SlowAGMM(
+        4, 3, warmup=2, eta=0.3, worth=5.0, temperature=0.3, prior=not plain, confidence=not plain,
+    )  # fmt: skip
     objective = AGMMLoss(
-        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, labelled_weight=5.0,
+        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, labelled_weight=5.0, temperature=0.3,
         network_prior=not plain, confidence_weighting=not plain,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.

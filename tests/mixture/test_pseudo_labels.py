@@ -71,7 +71,7 @@ def test_half_precision_probabilities() -> None:
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1])
 def test_wrong_threshold_is_named(threshold: float) -> None:
-    with pytest.raises(InputError, match="^threshold: expected 0 to 1, got"):
+    with pytest.raises(InputError, match=r"^threshold: expected 0 to 1, got"):
         pseudo_labels(maps([1.0], [0.0]), maps([1.0], [0.0]), threshold=threshold)
 
 
@@ -81,5 +81,5 @@ def test_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # What a user meets, to whom no type checker speaks first.
     config: Any = jaxtyping.config
     monkeypatch.setattr(config, "jaxtyping_disable", True)
-    with pytest.raises(InputError, match="^posterior: expected the images and classes of probs"):
+    with pytest.raises(InputError, match=r"^posterior: expected the images and classes of probs"):
         pseudo_labels(maps([1.0], [0.0]), maps([1.0]))

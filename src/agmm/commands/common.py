@@ -77,7 +77,11 @@ def open_dataset(
         )
     for split, names in usable.unlabelled.items():
         if names:
-            console.print(f"{split}: {len(names)} pictures have no labelled pixel, e.g. {names[0]}")
+            console.print(
+                f"{split}: {len(names)} pictures have no labelled pixel, e.g. {names[0]}",
+                markup=False,
+                soft_wrap=True,
+            )
     for skipped in usable.skipped:
         console.print(f"skipped {skipped.file}: {skipped.reason}", markup=False, soft_wrap=True)
     if usable.skipped:

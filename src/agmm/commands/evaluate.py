@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
@@ -91,11 +92,11 @@ def main(name: str, arguments: Sequence[str]) -> None:
     values: dict[str, Any] = parse(build_parser(name, evaluate, EXAMPLES), arguments)
     result = evaluate(**values)
     class_names = read_classes(Path(values["run"]) / "classes.txt").names
-    table = Table(title=f"{values['data']} ({values['split']})")
+    table = Table(title=escape(f"{values['data']} ({values['split']})"))
     table.add_column("class")
     table.add_column("IoU", justify="right")
     for class_name, iou in zip(class_names, result.iou, strict=True):
-        table.add_row(class_name, "-" if iou != iou else f"{100 * iou:.1f}")  # noqa: PLR0124 - NaN
+        table.add_row(escape(class_name), "-" if iou != iou else f"{100 * iou:.1f}")  # noqa: PLR0124 - NaN
     table.add_section()
     table.add_row("mIoU", f"{100 * result.miou:.1f}")
     table.add_row("pixel accuracy", f"{100 * result.pixel_accuracy:.1f}")

@@ -16,6 +16,7 @@ from agmm.data.dataset import read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.records import Record
+from agmm.errors import ConfigError
 from agmm.files import written_atomically
 from agmm.inference.label import LabelledPicture, label_picture
 from agmm.shapes import IGNORE_INDEX
@@ -73,6 +74,11 @@ def label(
     Raises:
         AgmmError: If the run or the data cannot be read, or their classes differ.
     """
+    if Path(out).resolve() == Path(data).resolve():
+        raise ConfigError(
+            f"--out {out}: is the data set itself, whose masks would be replaced; "
+            "give another folder"
+        )
     loaded = load_run(run, checkpoint=checkpoint, device=str(pick_device(device)))
     console = Console(stderr=True)
     required = {split: loaded.config.labels}
@@ -130,5 +136,6 @@ def main(name: str, arguments: Sequence[str]) -> None:
     Console().print(
         f"{report.pictures} pictures, {100 * report.coverage:.1f} % of the pixels labelled:"
         f" {values['out']}/masks, {values['out']}/confidence",
+        markup=False,
         soft_wrap=True,
     )

@@ -68,11 +68,9 @@ class _Formatter(DefaultHelpFormatter):
         return super()._fill_text(text, width, indent)
 
     def _expand_help(self, action: argparse.Action) -> str:
-        return re.sub(r"\(type: .*?(, default: |\)$)", _only_default, super()._expand_help(action))
-
-
-def _only_default(match: re.Match[str]) -> str:
-    return "(default: " if match.group(1) != ")" else ""
+        return re.sub(
+            r",? ?type: .*?(?=, default: |\)$)", "", super()._expand_help(action)
+        ).replace("(, default", "(default")
 
 
 def _add_argument(
@@ -85,8 +83,7 @@ def _add_argument(
     if required and named:
         options["required"] = True
     if not required:
-        default = parameter.default
-        options["default"] = {} if _is_factory(default) else default
+        options["default"] = _default(parameter.default)
     if hint is bool:
         parser.add_argument(flag, action=ActionYesNo(no_prefix="no-"), **options)
         return
@@ -94,9 +91,11 @@ def _add_argument(
     parser.add_argument(flag, **options)
 
 
-def _is_factory(default: object) -> bool:
-    """Whether a dataclass makes the default anew for each object; ours are empty dicts."""
-    return type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS"
+def _default(value: object) -> object:
+    """A default as jsonargparse wants it: several words are a list, which it converts in place."""
+    if type(value).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
+        return {}  # a dataclass makes it anew for each object; ours are empty dicts
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _type_options(hint: Any) -> dict[str, Any]:
@@ -117,31 +116,35 @@ def comma_separated(value: str | Sequence[str]) -> list[str]:
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """The values of the parameters.
+    """The values of the parameters; an option of the command line goes before any config file.
 
     Raises:
         CommandError: If the arguments cannot be used; its exit code is 2.
     """
+    # jsonargparse lets the later word win, also where that is a file: files come first.
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    files.add_argument("--config", action="append", default=[])
     try:
-        values = parser.parse_args(list(arguments)).as_dict()
+        found, options = files.parse_known_args(list(arguments))
+        configs = [f"--config={file}" for file in found.config]
+        values = parser.parse_args([*configs, *options]).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         raise CommandError(f"{error}\nsee '{parser.prog} --help'", 2) from error
     values = {k: v for k, v in values.items() if k not in ("config", "debug")}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def apply_recipe(parser: ArgumentParser, name: str) -> None:
-    """Make the values of a recipe the defaults of the parser.
+def recipe_words(name: str) -> list[str]:
+    """A recipe as words in front of the command line: the first of its config files.
 
     Raises:
         ConfigError: If there is no such recipe, or it has an unknown key.
     """
     path = recipe_path(name)
-    values = read_yaml(path)
     known = inspect.signature(TrainConfig).parameters
-    if unknown := [key for key in values if key not in known]:
+    if unknown := [key for key in read_yaml(path) if key not in known]:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
-    parser.set_defaults(values)
+    return ["--config", str(path)]
 
 
 def run_command(module: types.ModuleType, name: str, arguments: Sequence[str]) -> int:
@@ -153,7 +156,7 @@ def run_command(module: types.ModuleType, name: str, arguments: Sequence[str]) -
     debug = "--debug" in arguments
     try:
         module.main(name, [a for a in arguments if a != "--debug"])
-    except AgmmError as error:
+    except (AgmmError, OSError) as error:  # OSError: a full disk, a folder without permission
         if debug:
             traceback.print_exc()
         raise CommandError(str(error), 2 if isinstance(error, ConfigError) else 1) from error

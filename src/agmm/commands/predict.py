@@ -104,9 +104,10 @@ def mask_paths(images: Path, out: Path) -> dict[Path, Path]:
         found = {p: out / p.relative_to(images).with_suffix(".png") for p in pictures}
     if not found:
         raise DataError(f"{images}: no pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) found there")
+    pictures_kept = {picture.resolve() for picture in found}
     owners: dict[Path, Path] = {}
     for picture, target in found.items():
-        if target.resolve() in {p.resolve() for p in (picture,)} or target in found:
+        if target.resolve() in pictures_kept:
             raise DataError(f"{target}: is a picture; give another --out, so that it is kept")
         if target in owners:
             raise DataError(
@@ -122,5 +123,6 @@ def main(name: str, arguments: Sequence[str]) -> None:
     skipped = predict(**values)
     console = Console()
     for path, reason in skipped.items():
-        console.print(f"skipped {path}: {reason}", markup=False)
-    console.print(f"masks in {values['out']}" + (f", {len(skipped)} skipped" if skipped else ""))
+        console.print(f"skipped {path}: {reason}", markup=False, soft_wrap=True)
+    total = f", {len(skipped)} skipped" if skipped else ""
+    console.print(f"masks in {values['out']}{total}", markup=False, soft_wrap=True)

@@ -10,19 +10,20 @@ from rich.console import Console
 from agmm.commands.common import open_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.label import label_record
-from agmm.commands.parsing import apply_recipe, build_parser, parse
+from agmm.commands.parsing import build_parser, parse, recipe_words
 from agmm.config import CHECKPOINTS, TrainConfig
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
+from agmm.errors import ConfigError
 from agmm.labels.forms import Form
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
 from agmm.training.fit import fit, number_of_steps
 from agmm.training.objectives import build_objective
-from agmm.training.run import Run, load_run, prepare_run_folder, write_json
+from agmm.training.run import Run, is_main_process, load_run, prepare_run_folder, write_json
 
 EXAMPLES = """
 agmm train photos --labels scribbles --out runs/first
@@ -48,7 +49,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     Raises:
         AgmmError: If config, data or weights cannot be used, or the loss is not finite.
     """
-    console = Console(stderr=True) if console is None else console
+    console = console or Console(stderr=True, quiet=not is_main_process())
     dataset = _open(config, console)
     train_records, val_records = dataset.split("train"), dataset.splits.get("val", ())
     k = len(dataset.classes.names)
@@ -61,7 +62,8 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         k,
         model.feature_channels,
         config.objective,
-        warmup_steps=round(config.warmup * max_steps),
+        # The objective counts batches, of which a step may have several.
+        warmup_steps=round(config.warmup * max_steps * config.accumulate),
     )
     prepare_run_folder(config, dataset.classes)
     console.print(
@@ -70,9 +72,9 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         markup=False,
         soft_wrap=True,
     )
-    is_main = fit(config, train_records, val_records, model, objective, console)
+    fit(config, train_records, val_records, model, objective, console)
     run = load_run(config.out, checkpoint="best" if val_records else "last")
-    if is_main:
+    if is_main_process():
         _finish(run, dataset, console)
     return run
 
@@ -111,7 +113,7 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
 
 def draw_overlay(run: Run, record: Record) -> ImageArray:
     """Picture, labels, posterior, prediction and (where there is one) truth, side by side."""
-    result = label_record(run, record, threshold=0)
+    result = label_record(run, record, threshold=0.0)
     image, colors = read_image(record.image), run.classes.colors
     height, width = image.shape[:2]
     given = read_supervision(
@@ -137,11 +139,12 @@ def main(name: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--recipe", help="name of a recipe, or a YAML file: defaults for the rest")
     words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     words.add_argument("--recipe")
-    if recipe := words.parse_known_args(list(arguments))[0].recipe:
-        apply_recipe(parser, recipe)
-    values: dict[str, Any] = parse(parser, arguments)
-    values.pop("recipe")
-    console = Console(stderr=True)
+    recipe = words.parse_known_args(list(arguments))[0].recipe
+    first = recipe_words(recipe) if recipe else []
+    values: dict[str, Any] = parse(parser, [*first, *arguments])
+    if values.pop("recipe") != recipe:
+        raise ConfigError("recipe: a config file cannot name one; give --recipe to the command")
+    console = Console(stderr=True, quiet=not is_main_process())
     run = train(TrainConfig(**values), console)
     console.print(f"agmm evaluate {run.path} {run.config.data}", markup=False, soft_wrap=True)
     console.print(f"agmm predict {run.path} PICTURES --out masks", markup=False, soft_wrap=True)

@@ -88,9 +88,10 @@ class TrainingViews(Dataset[Sample]):
             Seeds(torch.from_numpy(given.seeds)[None]),
             Valid(torch.ones((1, *given.seeds.shape), dtype=torch.uint8)),
         )
-        # torchvision draws from torch's generator: give it a seed of its own, then put it back
+        # torchvision draws from torch's generator: give it a seed of its own, then put it back.
+        # Not torch.manual_seed, which would seed the GPUs too, and they are not put back.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(view_seed(self.seed, position))
+            torch.default_generator.manual_seed(view_seed(self.seed, position))
             picture, seeds, valid = self.view(*tensors)
         return {
             "image": normalise(picture, self.mean, self.std),

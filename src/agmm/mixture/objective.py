@@ -26,9 +26,9 @@ class AGMMLoss(nn.Module):
     """Losses of section 3 and 4 of the method: seeds, candidates and an online Gaussian mixture.
 
     In training mode every call is one step of the online EM and of the warm-up; in evaluation mode
-    nothing changes. The first call of a class's life needs a seed of it: until then the class takes
-    no part in the mixture. Everything is computed in float32 or wider, also under autocast, and
-    nothing waits for the device. Under `torch.distributed` the statistics are summed over ranks.
+    nothing changes. A class enters the mixture with its first seed. Everything is computed in
+    float32 or wider, also under autocast, and nothing waits for the device. Under
+    `torch.distributed` the statistics are summed over the ranks.
 
     Args:
         num_classes: number of classes, 2 to 255, the background included.
@@ -43,6 +43,9 @@ class AGMMLoss(nn.Module):
         step_size: η of the stepwise EM, above 0, at most 1.
         labelled_weight: how many unlabelled cells a labelled one is worth in the M step.
         variance_floor: smallest variance of a class.
+        temperature: T, above 0; the posterior is that of `N^(1/T)`, as if 1/T channels were
+            independent. At 1, as in section 3, it is so soft that the variances grow to that of
+            all cells together and the posterior stays flat even for separable classes (measured).
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         confidence_weighting: whether an unlabelled cell counts by its largest responsibility.
 
@@ -76,6 +79,7 @@ class AGMMLoss(nn.Module):
         step_size: float = 0.1,
         labelled_weight: float = 10.0,
         variance_floor: float = 1e-4,
+        temperature: float = 0.1,
         network_prior: bool = True,
         confidence_weighting: bool = True,
     ) -> None:
@@ -95,6 +99,7 @@ class AGMMLoss(nn.Module):
         self.step_size = step_size
         self.labelled_weight = labelled_weight
         self.variance_floor = variance_floor
+        self.temperature = temperature
         self.network_prior = network_prior
         self.confidence_weighting = confidence_weighting
         self._check_options()
@@ -170,10 +175,11 @@ class AGMMLoss(nn.Module):
         likelihood = log_likelihood(distances, variances)
         likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
         allowed = allowed_classes(grid.candidates, known)
-        log_gamma = log_posterior(likelihood, allowed)
+        evidence = likelihood / self.temperature  # of a few channels and not of their mean
+        log_gamma = log_posterior(evidence, allowed)
         log_probs = grid.logits.log_softmax(1)
         prior = log_probs.detach() if self.network_prior else None
-        joint = log_posterior(likelihood.detach(), allowed, prior)
+        joint = log_posterior(evidence.detach(), allowed, prior)
         gamma = e_step(joint, grid.shares, grid.labelled)
         # Where the mixture knows no candidate, it has nothing to teach.
         informed = (grid.candidates & known.unsqueeze(2)).any(1)
@@ -221,7 +227,7 @@ class AGMMLoss(nn.Module):
             raise ConfigError(
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
             )
-        for name in ("labelled_weight", "variance_floor"):
+        for name in ("labelled_weight", "variance_floor", "temperature"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from agmm.errors import ConfigError
 from agmm.mixture import ObjectiveOutput, absent_class, partial_cross_entropy
 from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.losses import masked_mean, soft_cross_entropy
@@ -22,7 +23,7 @@ class PartialCrossEntropyLoss(nn.Module):
         absent: Weight of the absent-class term; 0 leaves it out.
 
     Example:
-        >>> loss = PartialCrossEntropyLoss(absent=0)
+        >>> loss = PartialCrossEntropyLoss(absent=0.0)
         >>> seeds = torch.tensor([[[0, 255]]])
         >>> out = loss(torch.zeros(1, 2, 1, 2), torch.zeros(1, 3, 1, 1), seeds)
         >>> round(out.loss.item(), 4)
@@ -60,13 +61,17 @@ class EMATeacherLoss(nn.Module):
 
     Args:
         consistency: Weight of the teacher's opinion after the warm-up.
-        warmup_steps: Training steps over which it rises from 0.
+        warmup_steps: Training steps over which it rises from 0; 0 is no warm-up.
     """
 
     step: Int64[Tensor, ""]
 
     def __init__(self, *, consistency: float = 1.0, warmup_steps: int = 100) -> None:
         super().__init__()
+        if not 0 <= consistency < float("inf"):
+            raise ConfigError(
+                f"consistency: expected a weight of at least 0, got {consistency}; 0 is off"
+            )
         self.consistency, self.warmup_steps = consistency, warmup_steps
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -84,13 +89,18 @@ class EMATeacherLoss(nn.Module):
         logits = logits.float()
         terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
         if teacher_logits is not None:
-            ramp = (self.step / max(1, self.warmup_steps)).clamp(max=1)
             opinion = teacher_opinion(logits, teacher_logits.float(), seeds, candidates, valid)
-            terms["consistency"] = self.consistency * ramp * opinion
+            terms["consistency"] = self.consistency * self._warmup() * opinion
         if self.training:
             self.step += 1
         grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
         return _output(terms, grid, features)
+
+    def _warmup(self) -> Tensor:
+        """Factor of the teacher's opinion at this step, 0 to 1."""
+        if self.warmup_steps == 0:
+            return torch.ones_like(self.step)
+        return (self.step / self.warmup_steps).clamp(max=1)
 
 
 def teacher_opinion(
@@ -117,6 +127,8 @@ def teacher_opinion(
         cells = cells & valid
     if candidates is not None:
         allowed = candidates if candidates.ndim == 4 else candidates[..., None, None]
+        # Padding may have no candidate, and a softmax over nothing would be NaN.
+        allowed = allowed | ~allowed.any(1, keepdim=True)
         teacher_logits = teacher_logits.masked_fill(~allowed, -torch.inf)
     targets = teacher_logits.detach().softmax(1)
     confidence = targets.amax(1)

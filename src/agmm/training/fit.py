@@ -39,7 +39,7 @@ def fit(
     model: Segmenter,
     objective: nn.Module,
     console: Console,
-) -> bool:
+) -> None:
     """Train to the last step, from the last checkpoint where ``config.resume`` asks for it.
 
     Args:
@@ -49,9 +49,6 @@ def fit(
         model: The network; its weights change in place.
         objective: The objective; its statistics change in place.
         console: Where the progress is drawn.
-
-    Returns:
-        Whether this process is the one that writes files.
     """
     max_steps = number_of_steps(config, len(train))
     data = SegmentationData(
@@ -69,7 +66,6 @@ def fit(
     with quiet_lightning():
         trainer = _trainer(config, max_steps, console, validates=bool(val))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    return trainer.is_global_zero
 
 
 @contextlib.contextmanager
@@ -82,8 +78,13 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6 calls what torch 2.8 and later deprecate.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            # The loaders are as wide as --workers says.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            for advice in (
+                "does not have many workers",  # as many as --workers says
+                "smaller than the logging interval",  # a short last round
+                "exists and is not empty",  # a run that is continued
+                "could not find the monitored key",  # ... saves once before it validates
+            ):
+                warnings.filterwarnings("ignore", message=f".*{advice}.*")
             yield
     finally:
         logger.setLevel(level)
@@ -114,15 +115,9 @@ def _trainer(
     config: TrainConfig, max_steps: int, console: Console, *, validates: bool
 ) -> L.Trainer:
     logs = config.out / "logs"
-    checkpoints = ModelCheckpoint(
-        dirpath=config.out / "checkpoints",
-        filename="best",
-        monitor="val/miou" if validates else None,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+    checkpoints = [_checkpoint(config, "last")]
+    if validates:
+        checkpoints.append(_checkpoint(config, "best", monitor="val/miou"))
     several = config.devices * config.num_nodes > 1
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     return L.Trainer(
@@ -139,7 +134,7 @@ def _trainer(
         # Some encoders have a last stage that no decoder uses.
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         sync_batchnorm=several and on_gpu,  # torch has it for GPUs only
-        callbacks=[checkpoints, TrainingProgress(console, max_steps)],
+        callbacks=[*checkpoints, TrainingProgress(console, max_steps)],
         logger=[
             CSVLogger(logs, name="csv"),
             TensorBoardLogger(logs, name="tensorboard"),
@@ -148,4 +143,16 @@ def _trainer(
         num_sanity_val_steps=0,
         limit_val_batches=None if validates else 0,
         enable_model_summary=False,
+    )
+
+
+def _checkpoint(config: TrainConfig, name: str, monitor: str | None = None) -> ModelCheckpoint:
+    """Keep one file, the newest or the one of the highest ``monitor``, after every round."""
+    return ModelCheckpoint(
+        dirpath=config.out / "checkpoints",
+        filename=name,
+        monitor=monitor,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
     )

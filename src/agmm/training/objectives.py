@@ -1,6 +1,7 @@
 """From the name of a method to its objective."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ def build_objective(
     method: Method,
     num_classes: int,
     feature_channels: int,
-    options: Mapping[str, float],
+    options: Mapping[str, float | bool],
     *,
     warmup_steps: int = 0,
 ) -> nn.Module:
@@ -44,16 +45,16 @@ def build_objective(
     factories: dict[Method, Callable[..., nn.Module]] = {
         "agmm": partial(AGMMLoss, **sizes, warmup_steps=warmup_steps),
         "agmm-2023": partial(AGMM2023Loss, **sizes),
-        "partial-ce": partial(PartialCrossEntropyLoss, absent=0),
-        "partial-ce+absent": partial(PartialCrossEntropyLoss, absent=1),
+        "partial-ce": partial(PartialCrossEntropyLoss, absent=0.0),
+        "partial-ce+absent": partial(PartialCrossEntropyLoss, absent=1.0),
         "ema-teacher": partial(EMATeacherLoss, warmup_steps=warmup_steps),
-        "dense": partial(PartialCrossEntropyLoss, absent=0),
+        "dense": partial(PartialCrossEntropyLoss, absent=0.0),
     }
     return factories[method](**_typed(method, factories[method], options))
 
 
 def _typed(
-    method: Method, factory: Callable[..., nn.Module], options: Mapping[str, float]
+    method: Method, factory: Callable[..., nn.Module], options: Mapping[str, float | bool]
 ) -> dict[str, Any]:
     """The options with the types of the parameters: YAML and the command line give numbers."""
     fixed = factory.keywords if isinstance(factory, partial) else {}
@@ -67,4 +68,12 @@ def _typed(
             f"--objective.{unknown[0]}: {method} has no such option; "
             f"it has: {', '.join(known) or 'none'}"
         )
-    return {name: type(known[name].default)(value) for name, value in options.items()}
+    return {name: _cast(name, value, type(known[name].default)) for name, value in options.items()}
+
+
+def _cast(name: str, value: float | bool, kind: Any) -> Any:
+    """A number as the type that an option has; nothing is rounded on the way."""
+    if not math.isfinite(value) or kind(value) != value:
+        expected = {bool: "true or false", int: "a whole number"}.get(kind, "a finite number")
+        raise ConfigError(f"--objective.{name}: expected {expected}, got {value}")
+    return kind(value)

@@ -40,12 +40,21 @@ class TrainingProgress(ProgressBar):
             transient=True,
         )
         self.task = self.bar.add_task("training", total=max_steps, terms="")
+        self.enabled = True
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls this on every process but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Show the bar again."""
+        self.enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start at the step that the training has reached."""
         del pl_module
         self.bar.reset(self.task, completed=trainer.global_step)
-        if trainer.is_global_zero and self.console.is_terminal:
+        if self.enabled and self.console.is_terminal:
             self.bar.start()
 
     def on_train_batch_end(
@@ -68,7 +77,7 @@ class TrainingProgress(ProgressBar):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the validation's result above the bar, so that the course stays readable."""
         del pl_module
-        if trainer.is_global_zero and not trainer.sanity_checking:
+        if self.enabled:
             metrics = trainer.callback_metrics
             loss = metrics.get("train/loss")
             self.bar.console.print(

@@ -113,7 +113,7 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
         ConfigError: If the folder holds a run and ``resume`` is off, or the run to continue was
             started with other options.
     """
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+    if not is_main_process():
         return
     stored = config.out / "config.yaml"
     if stored.is_file():
@@ -135,6 +135,12 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     write_text(stored, yaml.safe_dump(as_plain(config), sort_keys=False))
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files and talks."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0
+
+
 def _check_same(config: TrainConfig, stored: TrainConfig) -> None:
     now, then = as_plain(config), as_plain(stored)
     changed = [k for k in now if k not in FREE_TO_CHANGE and now[k] != then[k]]
@@ -151,7 +157,8 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in PACKAGES}
+        | {"torch": torch.__version__},  # with the CUDA build
         "git_revision": _git_revision(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cpu_threads": torch.get_num_threads(),

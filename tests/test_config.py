@@ -1,0 +1,203 @@
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agmm.config import (
+    METHODS,
+    TrainConfig,
+    as_plain,
+    from_plain,
+    read_yaml,
+    recipe_path,
+)
+from agmm.errors import ConfigError
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+def config(**values: Any) -> TrainConfig:
+    options: dict[str, Any] = {"data": Path("d"), "out": Path("o"), "labels": ("points",)}
+    return TrainConfig(**{**options, **values})
+
+
+POSITIVE = ("image_scale", "lr")
+COUNTS = ("batch_size", "accumulate", "epochs", "val_every", "devices", "num_nodes")
+AT_LEAST_0 = ("encoder_lr_factor", "weight_decay", "clip_norm")
+SHARES = ("color_jitter", "warmup")
+CHOICES = ("format", "method", "optimizer", "precision", "accelerator")
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, value) for name in POSITIVE for value in (0, -1.0, math.nan, math.inf, "1", None)),
+        *((name, value) for name in COUNTS for value in (0, -1, 1.5, "2", None, True)),
+        *((name, value) for name in AT_LEAST_0 for value in (-0.1, math.nan, math.inf, "0")),
+        *((name, value) for name in ("workers", "overlays") for value in (-1, 0.5, "0", False)),
+        *((name, value) for name in SHARES for value in (-0.1, 1.1, math.nan, "0")),
+        *((name, value) for name in CHOICES for value in ("other", "", None, 1)),
+        *(("ema_decay", value) for value in (-0.1, 1.0, math.nan)),
+        *(("max_steps", value) for value in (0, -1, 2.5, "3")),
+        *(("seed", value) for value in (-1, 2**32, 0.5, None)),
+        *(("crop", value) for value in ((0, 5), (5, -1), (5,), (5, 5, 5), (2.5, 4), 5)),
+        *(("scale", value) for value in ((0, 1), (2, 1), (1,), (1, math.inf), (1, math.nan), 1)),
+        *(("labels", value) for value in ((), ("tags",), ("points", "tags"), "points")),
+        *(("data", value) for value in ("folder", None)),
+        *(("out", value) for value in ("folder", None)),
+    ],
+)
+def test_an_unusable_value_is_refused_by_the_name_of_its_field(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^{field}: expected .*, got "):
+        config(**{field: value})
+
+
+def test_the_smallest_and_largest_values_are_accepted() -> None:
+    values: dict[str, Any] = {
+        "color_jitter": 1.0,
+        "warmup": 0.0,
+        "ema_decay": 0.0,
+        "weight_decay": 0.0,
+        "workers": 0,
+        "overlays": 0,
+        "seed": 2**32 - 1,
+        "max_steps": 1,
+        "crop": (1, 1),
+        "scale": (0.5, 0.5),
+        "labels": ("points", "scribbles", "blocks", "dense"),
+    }
+
+    result = config(**values)
+
+    assert {name: getattr(result, name) for name in values} == values
+
+
+@pytest.mark.parametrize("labels", [("points",), ("dense", "points")])
+def test_the_method_dense_refuses_sparse_labels(labels: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^method: dense .* got labels .*points"):
+        config(method="dense", labels=labels)
+
+
+def test_the_method_dense_takes_dense_labels() -> None:
+    assert config(method="dense", labels=("dense",)).method == "dense"
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "dense"])
+def test_every_other_method_takes_every_form(method: str) -> None:
+    assert config(method=method, labels=("blocks", "dense")).method == method
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config().lr = 1.0  # type: ignore[misc]
+
+
+def test_a_config_comes_back_from_yaml_as_it_was() -> None:
+    original = config(
+        data=Path("/some/where"),
+        labels=("points", "blocks"),
+        crop=(64, 96),
+        scale=(0.5, 1.5),
+        max_steps=7,
+        objective={"mutual": 0.2, "network_prior": False},
+    )
+
+    text = yaml.safe_dump(as_plain(original))
+
+    assert from_plain(yaml.safe_load(text)) == original
+
+
+def test_every_field_is_in_the_plain_form() -> None:
+    plain = as_plain(config())
+
+    assert list(plain) == [field.name for field in dataclasses.fields(TrainConfig)]
+    assert plain["data"] == "d"
+    assert plain["labels"] == ["points"]
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'learning_rate'; known keys: .*\blr\b"):
+        from_plain({**as_plain(config()), "learning_rate": 1.0})
+
+
+@pytest.mark.parametrize("key", ["data", "out", "labels"])
+def test_a_missing_key_is_refused(key: str) -> None:
+    plain = as_plain(config())
+    del plain[key]
+
+    with pytest.raises(ConfigError, match=f"incomplete config: .*'{key}'"):
+        from_plain(plain)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+def test_a_value_of_another_type_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^lr: expected a positive number, got '1e-3'"):
+        from_plain({**as_plain(config()), "lr": "1e-3"})
+    with pytest.raises(ConfigError, match="config: .*NoneType"):
+        from_plain({**as_plain(config()), "data": None})
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_a_config(path: Path) -> None:
+    values = read_yaml(path)
+
+    result = from_plain({"data": "d", "out": "o", "labels": ["points"], **values})
+
+    assert recipe_path(path.stem).samefile(path)
+    assert {name: as_plain(result)[name] for name in values} == values
+
+
+def test_a_recipe_can_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("lr: 1.0\n")
+
+    assert recipe_path(str(path)) == path
+
+
+def test_an_unknown_recipe_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(ConfigError) as caught:
+        recipe_path("nothing")
+
+    assert "'nothing'" in str(caught.value)
+    for path in RECIPES:
+        assert path.stem in str(caught.value)
+
+
+def test_a_missing_recipe_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--recipe: no file .*mine\.yaml"):
+        recipe_path(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[1, 2]", "expected a mapping of option names, got list"),
+        (b"", "expected a mapping of option names, got NoneType"),
+        (b"a: [", "not a readable YAML file"),
+        (b"a: \xff\xfe", "not a readable YAML file"),
+        (b"!!python/object/apply:os.getcwd []", "not a readable YAML file"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_by_its_name(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=reason) as caught:
+        read_yaml(path)
+
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_yaml_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.yaml: not a readable YAML file"):
+        read_yaml(tmp_path / "gone.yaml")

@@ -1,0 +1,203 @@
+"""Whole small trainings: run folder, determinism, continuing, failing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from agmm.commands.train import train
+from agmm.config import METHODS, TrainConfig, from_plain
+from agmm.errors import ConfigError, NonFiniteLossError
+from agmm.training import task as task_module
+from agmm.training.fit import number_of_steps
+from agmm.training.run import checkpoint_path, load_run
+
+MakeConfig = Callable[..., TrainConfig]
+
+
+def saved_state(run: Path, name: str = "last") -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(checkpoint_path(run, name), weights_only=True)["state_dict"]
+    return state
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = saved_state(a), saved_state(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_run_folder_is_complete_in_itself(tiny_run: Path) -> None:
+    config = from_plain(yaml.safe_load((tiny_run / "config.yaml").read_text()))
+    assert config.out == tiny_run
+    environment = json.loads((tiny_run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert {"git_revision", "python", "platform"} <= environment.keys()
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    assert 0 <= metrics["best"]["miou"] <= 1
+    assert metrics["best"]["iou"].keys() == {"sky", "wall", "road"}
+    assert len(list((tiny_run / "overlays").glob("*.png"))) == 1
+    assert (tiny_run / "classes.txt").read_text().startswith("sky #145af0\n")
+    assert list((tiny_run / "logs" / "tensorboard").rglob("events.*"))
+    (log,) = (tiny_run / "logs" / "csv").rglob("metrics.csv")
+    columns = next(csv.reader(log.open()))
+    assert {"train/loss", "train/mutual", "val/miou"} <= set(columns)
+
+
+def test_no_temporary_file_is_left(tiny_run: Path) -> None:
+    assert not [p for p in tiny_run.rglob("*") if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_can_be_loaded(
+    method: str, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    labels = ("dense",) if method == "dense" else ("points", "scribbles")
+    config = tiny_config(tmp_path / "run", method=method, labels=labels, overlays=0)
+    run = train(config)
+    assert run.step in (1, 2)
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+
+
+def test_the_same_seed_gives_the_same_weights(
+    tiny_run: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(123)  # whatever was drawn before must not matter
+    train(tiny_config(tmp_path / "again", workers=1))
+    assert_same_weights(tiny_run, tmp_path / "again")
+
+
+def test_another_seed_gives_other_weights(
+    tiny_run: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(tiny_config(tmp_path / "other", seed=1, overlays=0))
+    first, second = saved_state(tiny_run), saved_state(tmp_path / "other")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def command(config: TrainConfig, *more: str) -> list[str]:
+    options = [
+        "--labels", ",".join(config.labels), "--complete-labels", "--encoder", config.encoder,
+        "--encoder-weights", "none", "--decoder", "fpn", "--scale", "0.75", "1.25",
+        "--crop", "32", "32", "--batch-size", "2", "--max-steps", str(config.max_steps),
+        "--val-every", str(config.val_every), "--workers", "0", "--overlays", "0",
+        "--accelerator", "cpu", "--method", config.method,
+    ]  # fmt: skip
+    head = [sys.executable, "-m", "agmm.cli", "train", str(config.data), "--out", str(config.out)]
+    return [*head, *options, *more]
+
+
+@pytest.mark.parametrize("method", ["agmm", "ema-teacher"])
+def test_a_killed_run_ends_like_one_that_was_not(
+    method: str, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"method": method, "max_steps": 40, "val_every": 3, "overlays": 0}
+    whole, killed = (tiny_config(tmp_path / name, **options) for name in ("whole", "killed"))
+    train(whole)
+    process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL)
+    last = checkpoint_path(killed.out, "last")
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    stopped_at = torch.load(last, weights_only=True)["global_step"]
+    assert 3 <= stopped_at < 40
+    train(tiny_config(killed.out, **options, resume=True))
+    assert_same_weights(whole.out, killed.out)
+    assert torch.load(last, weights_only=True)["global_step"] == 40
+
+
+def test_a_finished_run_is_left_as_it_is_by_resume(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(tiny_config(tmp_path / "run", overlays=0))
+    before = saved_state(tmp_path / "run")
+    run = train(tiny_config(tmp_path / "run", overlays=0, resume=True))
+    after = saved_state(run.path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_resume_starts_where_there_is_no_checkpoint_yet(
+    tiny_run: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(tiny_config(tmp_path / "fresh", resume=True))
+    assert_same_weights(tiny_run, tmp_path / "fresh")
+
+
+def test_a_run_is_not_overwritten(tiny_run: Path, tiny_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(tiny_config(tiny_run))
+
+
+def test_other_files_are_not_mixed_with_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty and no run"):
+        train(tiny_config(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_resume_refuses_other_options(tiny_run: Path, tiny_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"started with lr: 0\.001, got 0\.5"):
+        train(tiny_config(tiny_run, resume=True, lr=0.5))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_term_and_step(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that breaks after one step: the first checkpoint stays as it was."""
+    forward = task_module.Segmenter.forward
+    steps = iter(range(1000))
+
+    def breaking(self: torch.nn.Module, images: Tensor) -> Any:
+        output = forward(self, images)
+        broken = self.training and next(steps) >= 1
+        return output._replace(logits=output.logits * float("nan")) if broken else output
+
+    monkeypatch.setattr(task_module.Segmenter, "forward", breaking)
+    with pytest.raises(NonFiniteLossError, match=r"step 1: .*partial_cross_entropy = nan"):
+        train(tiny_config(tmp_path / "run", method="partial-ce"))
+    state = saved_state(tmp_path / "run")
+    assert all(torch.isfinite(v).all() for v in state.values())
+
+
+def test_without_a_validation_split_the_last_weights_are_taken(
+    tiny_data: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    shutil.rmtree(data / "images" / "val")
+    shutil.rmtree(data / "masks" / "val")
+    run = train(tiny_config(tmp_path / "run", data=data))
+    assert run.step == 2
+    assert not (run.path / "metrics.json").exists()
+
+
+def test_epochs_become_steps(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, max_steps=None, epochs=3, batch_size=4, accumulate=2, devices=2)
+    assert number_of_steps(config, num_pictures=100) == 19  # 300 pictures, 16 per step
+    assert number_of_steps(tiny_config(tmp_path, max_steps=7, epochs=3), num_pictures=100) == 7
+
+
+def test_two_processes_are_one_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """Data-parallel on the CPU: one folder, every rank at the same step, validation over all."""
+    config = tiny_config(tmp_path / "run", overlays=0)
+    done = subprocess.run(
+        command(config, "--devices", "2"), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    run = load_run(config.out)
+    assert run.config.devices == 2
+    assert 0 <= json.loads((config.out / "metrics.json").read_text())["last"]["miou"] <= 1
