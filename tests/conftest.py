@@ -54,7 +54,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clicks[24, [10, 30, 52]] = mask[24, [10, 30, 52]]
             write_index_mask(root / f"scribbles/{stem}.png", strokes, TINY)
             write_index_mask(root / f"points/{stem}.png", clicks, TINY)
-    colors = ("#%02x%02x%02x" % color for color in TINY.colors)
+    colors = ("#{:02x}{:02x}{:02x}".format(*color) for color in TINY.colors)
     lines = (f"{name} {color}\n" for name, color in zip(TINY.names, colors, strict=True))
     (root / "classes.txt").write_text("".join(lines))
     return root

@@ -8,6 +8,10 @@ import agmm
 from agmm.cli import COMMANDS, main
 
 
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
+
+
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
 
@@ -26,16 +30,14 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else code)"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = run_python("-c", program)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: agmm ")
 
 
 def test_the_exit_code_reaches_the_shell() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "agmm.cli", "segment"], capture_output=True, text=True
-    )
+    done = run_python("-m", "agmm.cli", "segment")
 
     assert done.returncode == 2
     assert done.stdout == ""

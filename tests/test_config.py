@@ -137,7 +137,7 @@ def test_a_missing_key_is_refused(key: str) -> None:
 def test_a_value_of_another_type_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^lr: expected a positive number, got '1e-3'"):
         from_plain({**as_plain(config()), "lr": "1e-3"})
-    with pytest.raises(ConfigError, match="config: .*NoneType"):
+    with pytest.raises(ConfigError, match=r"config: .*NoneType"):
         from_plain({**as_plain(config()), "data": None})
 
 

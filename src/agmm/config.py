@@ -110,8 +110,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.labels:
             raise ConfigError(f"labels: expected at least one of {', '.join(FORMS)}, got none")
-        for name in self.labels:
-            _check("labels", name, name in FORMS, f"one of {', '.join(FORMS)}")
+        for form in self.labels:
+            _check("labels", form, form in FORMS, f"one of {', '.join(FORMS)}")
         for name, (is_valid, expected) in _RULES.items():
             value = getattr(self, name)
             _check(name, value, is_valid(value), expected)

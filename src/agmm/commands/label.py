@@ -74,6 +74,8 @@ def label(
     Raises:
         AgmmError: If the run or the data cannot be read, or their classes differ.
     """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"--threshold: expected 0 to 1, got {threshold}; 0 keeps every pixel")
     if Path(out).resolve() == Path(data).resolve():
         raise ConfigError(
             f"--out {out}: is the data set itself, whose masks would be replaced; "

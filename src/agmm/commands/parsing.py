@@ -79,7 +79,7 @@ def _add_argument(
     required = parameter.default is inspect.Parameter.empty
     named = not required or parameter.name in ("out", "labels")
     flag = "--" + parameter.name.replace("_", "-") if named else parameter.name
-    options: dict[str, Any] = {"help": text.replace("``", "").replace("%", "%%")}
+    options: dict[str, Any] = {"help": text.replace("``", "")}
     if required and named:
         options["required"] = True
     if not required:

@@ -98,7 +98,12 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
         )
         names = dataset.classes.names
         write_json(
-            config.out / "metrics.json", {"best": best.as_dict(names), "last": last.as_dict(names)}
+            config.out / "metrics.json",
+            {
+                "best": best.as_dict(names),
+                "last": last.as_dict(names),
+                "train_seconds": load_run(config.out, checkpoint="last").seconds,
+            },
         )
         console.print(
             f"val mIoU: best checkpoint {100 * best.miou:.1f}, last {100 * last.miou:.1f}"

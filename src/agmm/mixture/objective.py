@@ -21,6 +21,9 @@ from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes
 from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
 
+RAREST = 0.01
+"""A class of less than this share of the cells is not raised further: noise would lead."""
+
 
 class AGMMLoss(nn.Module):
     """Losses of section 3 and 4 of the method: seeds, candidates and an online Gaussian mixture.
@@ -48,6 +51,7 @@ class AGMMLoss(nn.Module):
             all cells together and the posterior stays flat even for separable classes (measured).
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         confidence_weighting: whether an unlabelled cell counts by its largest responsibility.
+        class_balance: whether every class counts the same in `mutual`, however many cells it has.
 
     Attributes:
         mixture: the running means, variances and masses.
@@ -82,6 +86,7 @@ class AGMMLoss(nn.Module):
         temperature: float = 0.1,
         network_prior: bool = True,
         confidence_weighting: bool = True,
+        class_balance: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(num_classes, feature_channels)
@@ -102,6 +107,7 @@ class AGMMLoss(nn.Module):
         self.temperature = temperature
         self.network_prior = network_prior
         self.confidence_weighting = confidence_weighting
+        self.class_balance = class_balance
         self._check_options()
         self.mixture = RunningMixture(num_classes, feature_channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -184,12 +190,12 @@ class AGMMLoss(nn.Module):
         # Where the mixture knows no candidate, it has nothing to teach.
         informed = (grid.candidates & known.unsqueeze(2)).any(1)
         cells = grid.valid & informed
+        unlabelled = cells & ~grid.labelled
         confidence = self._confidence(gamma, grid.labelled)
+        balance = class_balance(gamma, unlabelled * confidence) if self.class_balance else 1.0
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
-            "mutual": losses.mutual(
-                log_probs, log_gamma, gamma, cells & ~grid.labelled, confidence
-            ),
+            "mutual": losses.mutual(log_probs, log_gamma, gamma, unlabelled, balance * confidence),
             "maximisation": losses.maximisation(likelihood, gamma, cells, confidence),
             "separation": losses.separation(image_means, present),
         }
@@ -231,3 +237,21 @@ class AGMMLoss(nn.Module):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")
+
+
+def class_balance(gamma: Tensor, weights: Tensor) -> Tensor:
+    """Factor of each cell, `b n`, by which every class gets the same total weight; 1 on average.
+
+    `Σ_k γ_kn · M / (K · M_k)` with the class's mass `M_k = Σ_n w_n γ_kn` in the batch, `M = Σ_k M_k`
+    and the number of classes `K` that have any. Ours: strokes show every class alike, the cells
+    between them do not, and a frequent class would win the contested ones.
+
+    Args:
+        gamma: responsibilities, `b k n`.
+        weights: weight of each cell, `b n`, at least 0.
+    """
+    mass = (gamma * weights.unsqueeze(1)).sum((0, 2))
+    total = mass.sum()
+    floor = (RAREST * total).clamp(min=torch.finfo(mass.dtype).tiny)
+    factors = total / (mass.clamp(min=floor) * (mass > 0).sum().clamp(min=1))
+    return (gamma * factors.unsqueeze(1)).sum(1)

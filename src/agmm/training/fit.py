@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from torch import nn
@@ -20,7 +20,7 @@ from agmm.data.transforms import training_view
 from agmm.datasets.records import Record
 from agmm.models.segmenter import Segmenter
 from agmm.training.progress import TrainingProgress
-from agmm.training.run import checkpoint_path
+from agmm.training.run import checkpoint_path, reached_step
 from agmm.training.task import SegmentationTask
 
 
@@ -62,6 +62,8 @@ def fit(
     )
     last = checkpoint_path(config.out, "last")
     resume_from = last if config.resume and last.is_file() else None
+    if resume_from and reached_step(last) >= max_steps:
+        return
     task = SegmentationTask(model, objective, config, max_steps)
     with quiet_lightning():
         trainer = _trainer(config, max_steps, console, validates=bool(val))
@@ -134,7 +136,7 @@ def _trainer(
         # Some encoders have a last stage that no decoder uses.
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         sync_batchnorm=several and on_gpu,  # torch has it for GPUs only
-        callbacks=[*checkpoints, TrainingProgress(console, max_steps)],
+        callbacks=[*checkpoints, Timer(), TrainingProgress(console, max_steps)],
         logger=[
             CSVLogger(logs, name="csv"),
             TensorBoardLogger(logs, name="tensorboard"),

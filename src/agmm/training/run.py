@@ -39,6 +39,7 @@ class Run:
         model: The network with the averaged weights of the checkpoint, in eval mode.
         objective: The objective with its statistics, in eval mode.
         step: Optimiser steps that the checkpoint has seen.
+        seconds: Time that they took, validations included, over all parts of a continued run.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Run:
     model: Segmenter
     objective: nn.Module
     step: int
+    seconds: float
 
 
 def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu") -> Run:
@@ -71,7 +73,8 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
         raise WeightsError(f"{file}: no such checkpoint; the training has not reached one yet")
     config = from_plain(read_yaml(path / "config.yaml"))
     classes = read_classes(path / "classes.txt")
-    state, step = _read_checkpoint(file)
+    saved = _read_checkpoint(file)
+    state = saved["state_dict"]
     model = build_segmenter(config.decoder, config.encoder, "none", len(classes.names))
     objective = build_objective(
         config.method, len(classes.names), model.feature_channels, config.objective
@@ -81,7 +84,15 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
         objective.load_state_dict(_below(state, "objective."))
     except RuntimeError as error:
         raise WeightsError(f"{file}: does not fit {path / 'config.yaml'}: {error}") from error
-    return Run(path, config, classes, model.to(device).eval(), objective.to(device).eval(), step)
+    return Run(
+        path,
+        config,
+        classes,
+        model.to(device).eval(),
+        objective.to(device).eval(),
+        step=saved["global_step"],
+        seconds=saved["callbacks"]["Timer"]["time_elapsed"]["train"],
+    )
 
 
 def checkpoint_path(path: Path, name: str) -> Path:
@@ -89,15 +100,29 @@ def checkpoint_path(path: Path, name: str) -> Path:
     return path / "checkpoints" / f"{name}.ckpt"
 
 
-def _read_checkpoint(file: Path) -> tuple[dict[str, torch.Tensor], int]:
+def reached_step(file: Path) -> int:
+    """Optimiser steps that a checkpoint has seen.
+
+    Raises:
+        WeightsError: If it is no checkpoint that can be loaded safely.
+    """
+    step: int = _read_checkpoint(file)["global_step"]
+    return step
+
+
+def _read_checkpoint(file: Path) -> dict[str, Any]:
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        return saved["state_dict"], saved["global_step"]
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a file that is no checkpoint
         raise WeightsError(
             f"{file}: not a checkpoint that can be loaded safely ({error}); "
             "copy the run folder again, or take the other of best and last"
         ) from error
+    if missing := {"state_dict", "global_step", "callbacks"} - saved.keys():
+        raise WeightsError(
+            f"{file}: no {', '.join(sorted(missing))} in it; not written by agmm train"
+        )
+    return saved
 
 
 def _below(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -57,14 +57,15 @@ class SegmentationTask(L.LightningModule):
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Loss of one batch; every term is logged by its name."""
         del batch_idx
-        result = self._objective(batch)
+        result = self.objective_of(batch)
         self._check_finite(result)
         for name, value in result.terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=True)
         self.log("train/loss", result.loss.detach(), prog_bar=True)
         return result.loss
 
-    def _objective(self, batch: Sample) -> ObjectiveOutput:
+    def objective_of(self, batch: Sample) -> ObjectiveOutput:
+        """Network and objective on one batch, with the teacher where the objective has one."""
         output = self.model(batch["image"])
         extra = {}
         if isinstance(self.objective, EMATeacherLoss):

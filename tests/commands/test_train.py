@@ -1,0 +1,149 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from agmm.cli import main
+from agmm.commands import train as command
+from agmm.config import TrainConfig, from_plain, read_yaml
+from agmm.datasets.reader import read_dataset
+from agmm.errors import ConfigError, DataError
+from agmm.training.run import load_run
+
+REQUIRED = ["data", "--labels", "points", "--out", "run"]
+Config = Callable[..., TrainConfig]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainConfig]:
+    """Run ``agmm train`` without the training, and give the config that it would have had."""
+    configs: list[TrainConfig] = []
+
+    def keep(config: TrainConfig, *_: object) -> SimpleNamespace:
+        configs.append(config)
+        return SimpleNamespace(path=config.out, config=config)
+
+    monkeypatch.setattr(command, "train", keep)
+
+    def ask(*arguments: str) -> TrainConfig:
+        assert main(["train", *REQUIRED, *arguments]) == 0
+        return configs[-1]
+
+    return ask
+
+
+def test_precedence(asked: Config, tmp_path: Path) -> None:
+    recipe, config = tmp_path / "recipe.yaml", tmp_path / "config.yaml"
+    recipe.write_text("lr: 0.1\nbatch_size: 2\nepochs: 3\n")
+    config.write_text("lr: 0.2\nbatch_size: 4\n")
+    files = ["--recipe", str(recipe), "--config", str(config)]
+    default = asked()
+
+    for line in (["--lr", "0.3", *files], [*files, "--lr", "0.3"], [*files[2:], *files[:2]]):
+        result = asked(*line)
+
+        assert result.lr == (0.3 if "--lr" in line else 0.2)  # the command line
+        assert result.batch_size == 4  # before the config file
+        assert result.epochs == 3  # before the recipe
+        assert result.weight_decay == default.weight_decay  # before the default
+
+
+def test_options_of_the_objective_are_merged(asked: Config, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("objective: {mutual: 0.5, separation: 0.1}\n")
+
+    result = asked("--recipe", str(recipe), "--objective.mutual", "0.2")
+
+    assert result.objective == {"mutual": 0.2, "separation": 0.1}
+    assert asked("--objective.mutual", "0.3").objective == {"mutual": 0.3}
+    assert asked().objective == {}
+
+
+def test_a_recipe_by_its_name(asked: Config) -> None:
+    values = read_yaml(Path(__file__).parents[2] / "recipes/camvid.yaml")
+
+    result = asked("--recipe", "camvid")
+
+    plain = {"data": "data", "out": "run", "labels": ["points"]}
+    assert result == from_plain({**values, **plain})
+
+
+def test_a_recipe_in_a_config_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("recipe: camvid\n")
+
+    assert main(["train", *REQUIRED, "--config", str(tmp_path / "config.yaml")]) == 2
+    assert "recipe: a config file cannot name one" in capsys.readouterr().err
+
+
+def test_the_run_folder_of_a_training(tiny_run: Path, tiny_data: Path) -> None:
+    run = load_run(tiny_run, checkpoint="last")
+
+    assert run.step == 2
+    assert run.classes == read_dataset(tiny_data).classes
+    assert run.config.data == tiny_data
+    assert {"best", "last"} <= read_yaml(tiny_run / "metrics.json").keys()
+    with Image.open(tiny_run / "overlays/a.png") as overlay:
+        assert overlay.width > 4 * 64
+    assert not run.model.training
+    assert not run.objective.training
+
+
+def test_a_run_is_not_overwritten(tiny_config: Config, tiny_run: Path) -> None:
+    before = (tiny_run / "checkpoints/last.ckpt").stat()
+
+    with pytest.raises(ConfigError, match="holds a run already; give --resume"):
+        command.train(tiny_config(tiny_run))
+
+    assert (tiny_run / "checkpoints/last.ckpt").stat() == before
+
+
+def test_a_folder_with_other_things_is_not_written_to(tiny_config: Config, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+
+    with pytest.raises(ConfigError, match="not empty and no run"):
+        command.train(tiny_config(tmp_path))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_labels_that_the_data_set_does_not_have_are_refused(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no label of the form blocks"):
+        command.train(tiny_config(tmp_path / "run", labels=("blocks",)))
+
+    assert not (tmp_path / "run").exists()
+
+
+class StopError(Exception):
+    """The test has seen enough."""
+
+
+@pytest.mark.parametrize(("accumulate", "expected"), [(1, 10), (3, 30)])
+def test_the_warm_up_is_a_share_of_the_steps(
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulate: int,
+    expected: int,
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def build(*_: object, **options: Any) -> None:
+        seen.update(options)
+        raise StopError
+
+    monkeypatch.setattr(command, "build_objective", build)
+
+    with pytest.raises(StopError):
+        command.train(
+            tiny_config(tmp_path / "run", max_steps=40, warmup=0.25, accumulate=accumulate)
+        )
+
+    # An objective counts its calls, of which a step has as many as it accumulates batches.
+    assert seen["warmup_steps"] == expected
