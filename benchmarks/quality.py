@@ -1,6 +1,6 @@
 """Validation mIoU of every method on CamVid under one recipe: one command, resumable.
 
-    AGMM_WEIGHTS=../shared/weights uv run python benchmarks/quality.py ../shared/data/camvid runs/camvid
+    uv run python benchmarks/quality.py CAMVID runs/camvid
 
 Runs that are finished are kept, runs that were interrupted are continued. The results go to
 ``benchmarks/results/camvid.json`` and, as a table, to standard output.

@@ -22,7 +22,6 @@ Optimizer = Literal["adamw", "sgd"]
 Format = Literal["auto", "folder"]
 Accelerator = Literal["auto", "cpu", "gpu"]
 Checkpoint = Literal["best", "last"]
-CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ def make_batch(
     labelled: float = 0.3,
     candidates: str = "all",
     padding: bool = False,
+    teacher: bool = False,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Arguments of an objective; `candidates` is all, image or pixel."""
+    """Arguments of an objective; `candidates` is all, image or pixel; a teacher is independent."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -46,6 +47,9 @@ def make_batch(
         arguments["valid"] = torch.ones(batch, *pixels, dtype=torch.bool)
         arguments["valid"][0, :, (pixels[1] + 1) // 2 :] = False
         arguments["valid"][-1, (pixels[0] + 1) // 2 :] = False
+    if teacher:  # last, so that all else is the same without
+        arguments["teacher_logits"] = normal(batch, classes, *pixels)
+        arguments["teacher_features"] = normal(batch, channels, *cells)
     return arguments
 
 

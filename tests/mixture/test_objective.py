@@ -16,6 +16,14 @@ Batch = dict[str, Any]
 Make = Callable[..., Batch]
 BOTH = pytest.mark.parametrize("build", [AGMMLoss, AGMM2023Loss])
 Build = type[AGMMLoss] | type[AGMM2023Loss]
+WEIGHTS: dict[str, Any] = {
+    "partial_cross_entropy": 1.0,
+    "mixture_likelihood": 0.7,
+    "mutual": 0.6,
+    "maximisation": 0.5,
+    "separation": 0.4,
+    "absent_class": 0.3,
+}
 
 
 def steps(objective: torch.nn.Module, make_batch: Make, number: int = 2, **options: Any) -> None:
@@ -25,9 +33,9 @@ def steps(objective: torch.nn.Module, make_batch: Make, number: int = 2, **optio
 
 
 def build_full(build: Build, classes: int = 4, channels: int = 3) -> torch.nn.Module:
-    """The objective without warm-up."""
+    """The objective with all terms and without warm-up."""
     if build is AGMMLoss:
-        return AGMMLoss(classes, channels, warmup_steps=0)
+        return AGMMLoss(classes, channels, **WEIGHTS, warmup_steps=0)
     return AGMM2023Loss(classes, channels)
 
 
@@ -197,7 +205,8 @@ def test_invalid_pixels_and_cells_have_exactly_zero_gradient(
 def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
     make_batch: Make,
 ) -> None:
-    objective = AGMMLoss(4, 3, mutual=0.0, maximisation=0.0, separation=0.0, absent_class=0.0)
+    off = dict.fromkeys(("mutual", "maximisation", "separation", "absent_class"), 0.0)
+    objective = AGMMLoss(4, 3, **{**WEIGHTS, **off})
     batch = make_batch(dtype=torch.float32)
     objective(**batch).loss.backward()
     unlabelled = (batch["seeds"] == 255).unsqueeze(1)
@@ -205,11 +214,12 @@ def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
     assert (batch["logits"].grad.masked_select(~unlabelled) != 0).any()
 
 
-@pytest.mark.parametrize("name", AGMMLoss(4, 3).weights)
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_a_term_without_weight_is_zero(make_batch: Make, name: str) -> None:
     batch = make_batch(candidates="image")
-    options: dict[str, Any] = {"warmup_steps": 0, name: 0.0}
-    terms = AGMMLoss(4, 3, **options)(**batch).terms
+    objective = AGMMLoss(4, 3, **{**WEIGHTS, name: 0.0}, warmup_steps=0)
+    terms = objective(**batch).terms
+    assert set(terms) == set(WEIGHTS)
     assert terms[name] == 0
     assert all(value != 0 for other, value in terms.items() if other != name)
 
@@ -220,7 +230,8 @@ def test_gradient(make_batch: Make, build: Build) -> None:
     objective: torch.nn.Module = AGMM2023Loss(4, 3)
     if build is AGMMLoss:
         objective = AGMMLoss(
-            4, 3, mutual=0.0, warmup_steps=0, network_prior=False, confidence_weighting=False,
+            4, 3, **{**WEIGHTS, "mutual": 0.0}, warmup_steps=0, network_prior=False,
+            confidence_weighting=False,
         ).double()  # fmt: skip
         steps(objective, make_batch)
         objective.eval()
@@ -237,7 +248,7 @@ def test_gradient(make_batch: Make, build: Build) -> None:
 def test_separable_classes_are_told_apart_from_a_few_seeds() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = 1.5 * torch.randn(5, 32, generator=generator)  # the classes' own variance is 1
-    objective = AGMMLoss(5, 32)
+    objective = AGMMLoss(5, 32, step_size=0.1, labelled_weight=10.0, temperature=0.1)
     for _ in range(20):
         labels = torch.randint(5, (2, 16, 16), generator=generator)
         features = centres[labels] + torch.randn(2, 16, 16, 32, generator=generator)
@@ -253,7 +264,7 @@ def test_separable_classes_are_told_apart_from_a_few_seeds() -> None:
 
 
 def test_warmup_rises_and_counts_training_steps_only(make_batch: Make) -> None:
-    objective = AGMMLoss(4, 3, warmup_steps=4, step_size=1.0).double()
+    objective = AGMMLoss(4, 3, **WEIGHTS, warmup_steps=4, step_size=1.0).double()
     batch = make_batch()
     values = []
     for _ in range(6):
@@ -262,6 +273,7 @@ def test_warmup_rises_and_counts_training_steps_only(make_batch: Make) -> None:
             values.append(objective(**batch).terms["separation"].item())
             objective.train()
             objective(**batch)
+    assert values[4] > 0
     assert values == pytest.approx([values[4] * min(1, step / 4) for step in range(6)])
     assert objective.step.item() == 6
 
@@ -276,7 +288,7 @@ def test_evaluation_changes_no_state(make_batch: Make) -> None:
 
 
 def test_state_dict_resumes_exactly(make_batch: Make) -> None:
-    straight, resumed = AGMMLoss(4, 3, warmup_steps=5), AGMMLoss(4, 3, warmup_steps=5)
+    straight, resumed = (AGMMLoss(4, 3, **WEIGHTS, warmup_steps=5) for _ in range(2))
     steps(straight, make_batch, number=3)
     resumed.load_state_dict(straight.state_dict())
     batch = make_batch(seed=7, labelled=0.05)
@@ -312,7 +324,10 @@ def test_nothing_waits_for_the_device(
 ) -> None:
     monkeypatch.setattr(inputs, "_check_values", lambda *_: None)  # runs on the CPU only
     objective = build_full(build)
-    batch = make_batch(candidates="pixel", padding=True, pixels=(5, 7), dtype=torch.float32)
+    batch = make_batch(
+        candidates="pixel", padding=True, pixels=(5, 7), dtype=torch.float32,
+        teacher=build is AGMMLoss,
+    )  # fmt: skip
     with NoWaiting():  # type: ignore[no-untyped-call]
         out = objective(**batch)
         out.loss.backward()

@@ -37,9 +37,10 @@ def softmax(values: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return result
 
 
-def reduce_cell(batch: Batch, b: int, r: int, c: int) -> dict[str, Any]:
-    """Everything that is known of a cell."""
-    logits, features = batch["logits"][b].detach().numpy(), batch["features"][b].detach().numpy()
+def reduce_cell(batch: Batch, source: str, b: int, r: int, c: int) -> dict[str, Any]:
+    """Everything that is known of a cell, from the network (source "") or its teacher."""
+    logits = batch[f"{source}logits"][b].detach().numpy()
+    features = batch[f"{source}features"][b].detach().numpy()
     (classes, height, width), (_, rows, columns) = logits.shape, features.shape
     given, valid = batch["candidates"], batch["valid"]
     touched, counts, candidates = [], np.zeros(classes), np.zeros(classes, dtype=bool)
@@ -77,22 +78,29 @@ class SlowAGMM:
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
         self.temperature = options["temperature"]
         self.prior, self.confidence = options["prior"], options["confidence"]
+        self.balance = options["balance"]
 
     def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
         self.values: dict[str, list[float]] = {name: [] for name in WEIGHTS}
         classes, channels = self.sums.shape
         shape = (len(batch["seeds"]), *batch["features"].shape[2:])
         self.batch = [np.zeros(classes), np.zeros((classes, channels)), np.zeros(classes)]
+        self.taught: list[tuple[float, np.ndarray, float]] = []
+        source = "teacher_" if "teacher_logits" in batch else ""
         posterior = np.zeros((*shape, classes))
         for b in range(shape[0]):
-            grid = {rc: reduce_cell(batch, b, *rc) for rc in np.ndindex(*shape[1:])}
+            grid = {rc: reduce_cell(batch, "", b, *rc) for rc in np.ndindex(*shape[1:])}
+            theirs = {rc: reduce_cell(batch, source, b, *rc) for rc in np.ndindex(*shape[1:])}
             parameters = self.parameters(list(grid.values()))
+            teacher_parameters = self.parameters(list(theirs.values()))
             present = [k for k in range(classes) if any(cell["y"][k] for cell in grid.values())]
             for i, j in itertools.combinations(present, 2):
                 apart = np.mean((parameters[0][i] - parameters[0][j]) ** 2)
                 self.values["separation"].append(np.exp(-apart))
             for rc, cell in grid.items():
-                posterior[b, *rc] = self.visit(cell, *parameters)
+                opinion = self.explain(theirs[rc], *teacher_parameters)
+                posterior[b, *rc] = self.visit(cell, *parameters, theirs[rc], opinion)
+        self.values["mutual"] = self.balanced()
         terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
         terms["partial_cross_entropy"] = cross_entropy(batch)
         for name in ("mutual", "maximisation", "separation"):
@@ -104,37 +112,69 @@ class SlowAGMM:
         self.step += 1
         return terms, posterior.transpose(0, 3, 1, 2)
 
-    def visit(
+    def explain(
         self, cell: dict[str, Any], means: np.ndarray, variances: np.ndarray, known: np.ndarray
-    ) -> np.ndarray:
-        """Posterior of a cell; its values and statistics are noted."""
+    ) -> dict[str, np.ndarray]:
+        """Distances, likelihood and posterior of a cell, and γ if it has no label."""
         distance = ((cell["f"] - means) ** 2).mean(1)
         likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
-        informed = (cell["c"] & known).any()
-        allowed = cell["c"] & known if informed else cell["c"]
+        allowed = cell["c"] & known if (cell["c"] & known).any() else cell["c"]
         evidence = likelihood / self.temperature
-        posterior = softmax(evidence, allowed)
+        p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
+        return {
+            "distance": distance,
+            "likelihood": likelihood,
+            "posterior": softmax(evidence, allowed),
+            "gamma": softmax(evidence + np.log(p) if self.prior else evidence, allowed),
+            "p": p,
+            "q": softmax(cell["logits"], allowed),
+        }
+
+    def visit(
+        self,
+        cell: dict[str, Any],
+        means: np.ndarray,
+        variances: np.ndarray,
+        known: np.ndarray,
+        teacher: dict[str, Any],
+        opinion: dict[str, np.ndarray],
+    ) -> np.ndarray:
+        """Posterior of a cell; its values and statistics are noted."""
+        ours = self.explain(cell, means, variances, known)
+        posterior, p = ours["posterior"], ours["p"]
         if not cell["valid"]:
             return posterior
-        p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
         gamma, sure, weight = cell["y"], 1.0, self.worth
         if not cell["labelled"]:
-            gamma = softmax(evidence + np.log(p) if self.prior else evidence, allowed)
+            gamma = opinion["gamma"]
             sure, weight = gamma.max() if self.confidence else 1.0, 1.0
         self.values["absent_class"].append(-np.log(1 - p[~cell["c"]]).sum())
+        informed = (cell["c"] & known).any()
         if cell["labelled"]:
             on = cell["y"] > 0
             self.values["mixture_likelihood"].append(-(cell["y"][on] * np.log(posterior[on])).sum())
         elif informed:
-            q = softmax(cell["logits"], allowed)[allowed]
-            both = (gamma * np.log(p)).sum() + (q * np.log(posterior[allowed])).sum()
-            self.values["mutual"].append(-sure * both)
+            on = cell["c"] & known
+            both = (gamma * np.log(p)).sum() + (opinion["q"][on] * np.log(posterior[on])).sum()
+            self.taught.append((sure, gamma, -both))
         if informed:
-            self.values["maximisation"].append(-sure * (gamma * likelihood).sum())
+            self.values["maximisation"].append(-sure * (gamma * ours["likelihood"]).sum())
             self.batch[0] += weight * gamma
-            self.batch[1] += weight * gamma[:, None] * cell["f"]
-            self.batch[2] += weight * gamma * distance
+            self.batch[1] += weight * gamma[:, None] * teacher["f"]
+            self.batch[2] += weight * gamma * opinion["distance"]
         return posterior
+
+    def balanced(self) -> list[float]:
+        """Values of `mutual`, each times its weight, which depends on those of all cells."""
+        if not self.taught or not self.balance:
+            return [sure * value for sure, _, value in self.taught]
+        mass = np.sum([sure * gamma for sure, gamma, _ in self.taught], 0)
+        seen = np.flatnonzero(mass)
+        share = {k: max(mass[k] / mass.sum(), 0.01) for k in seen}
+        return [
+            sure * sum(gamma[k] / (len(seen) * share[k]) for k in seen) * value
+            for sure, gamma, value in self.taught
+        ]
 
     def parameters(self, cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means, variances and known classes of an image."""
@@ -165,6 +205,7 @@ def cross_entropy(batch: Batch) -> float:
 
 @pytest.mark.parametrize("candidates", ["all", "image", "pixel"])
 @pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize("teacher", [False, True])
 @pytest.mark.parametrize(
     ("pixels", "cells"), [((6, 8), (3, 4)), ((5, 7), (2, 3)), ((3, 4), (3, 4)), ((2, 3), (3, 4))]
 )
@@ -172,22 +213,24 @@ def test_equals_the_slow_reading(
     make_batch: Callable[..., Batch],
     candidates: str,
     padding: bool,
+    teacher: bool,
     pixels: tuple[int, int],
     cells: tuple[int, int],
 ) -> None:
-    plain = candidates == "image"  # the two switches in both positions
+    plain = candidates == "image"  # the three switches in both positions
     slow = SlowAGMM(
         4, 3, warmup=2, eta=0.3, worth=5.0, temperature=0.3, prior=not plain, confidence=not plain,
+        balance=not plain,
     )  # fmt: skip
     objective = AGMMLoss(
         4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, labelled_weight=5.0, temperature=0.3,
-        network_prior=not plain, confidence_weighting=not plain,
+        network_prior=not plain, confidence_weighting=not plain, class_balance=not plain,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.
     for step, labelled in enumerate((0.1, 0.3, 0.0, 0.3)):
         batch = make_batch(
             pixels=pixels, cells=cells, labelled=labelled, candidates=candidates, padding=padding,
-            seed=step,
+            teacher=teacher, seed=step,
         )  # fmt: skip
         absent = (batch["seeds"] == 2) | ((batch["seeds"] == 3) & (step == 0))
         batch["seeds"][absent] = 255

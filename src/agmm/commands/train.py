@@ -11,7 +11,7 @@ from agmm.commands.common import open_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.label import label_record
 from agmm.commands.parsing import build_parser, parse, recipe_words
-from agmm.config import CHECKPOINTS, TrainConfig
+from agmm.config import TrainConfig
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
@@ -92,17 +92,17 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
     """Scores of both checkpoints and overlays; what a person looks at first."""
     config = run.config
     if "val" in dataset.splits:
-        best, last = (
-            evaluate(config.out, config.data, checkpoint=checkpoint, skip_bad=config.skip_bad)
-            for checkpoint in CHECKPOINTS
-        )
-        names = dataset.classes.names
+        names, last_run = dataset.classes.names, load_run(config.out, checkpoint="last")
+        best = evaluate(config.out, config.data, checkpoint="best", skip_bad=config.skip_bad)
+        last = best
+        if last_run.step != run.step:
+            last = evaluate(config.out, config.data, checkpoint="last", skip_bad=config.skip_bad)
         write_json(
             config.out / "metrics.json",
             {
                 "best": best.as_dict(names),
                 "last": last.as_dict(names),
-                "train_seconds": load_run(config.out, checkpoint="last").seconds,
+                "train_seconds": last_run.seconds,
             },
         )
         console.print(

@@ -101,12 +101,60 @@ def check_inputs(
         _check_values(seeds, candidates, valid, num_classes)
 
 
+def check_teacher(
+    logits: Tensor,
+    features: Tensor,
+    teacher_logits: Tensor | None,
+    teacher_features: Tensor | None,
+) -> None:
+    """Check shapes and types of what a teacher gives against what the network gives.
+
+    Args:
+        logits: logits of the network, already checked.
+        features: features of the network, already checked.
+        teacher_logits: expected the shape of the logits, float; or None.
+        teacher_features: expected the shape of the features, float; None if `teacher_logits` is.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> logits, features = torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2)
+        >>> check_teacher(logits, features, logits, features)
+    """
+    if teacher_logits is None and teacher_features is None:
+        return
+    if teacher_logits is None:
+        raise InputError(_alone("teacher_logits", "teacher_features"))
+    if teacher_features is None:
+        raise InputError(_alone("teacher_features", "teacher_logits"))
+    _check_like("teacher_logits", teacher_logits, "logits", logits)
+    _check_like("teacher_features", teacher_features, "features", features)
+
+
+def _alone(missing: str, given: str) -> str:
+    return f"{missing}: expected a tensor beside {given}, got None; pass both or neither"
+
+
+def _check_like(name: str, tensor: Tensor, other: str, like: Tensor) -> None:
+    if tensor.shape != like.shape:
+        raise InputError(
+            f"{name}: expected {tuple(like.shape)}, the shape of the {other}, "
+            f"got {tuple(tensor.shape)}; give teacher and network the same images"
+        )
+    _check_type(name, tensor)
+
+
 def _check_floating(name: str, tensor: Tensor, axis: str, channels: int, remedy: str) -> None:
     if tensor.ndim != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
         raise InputError(
             f"{name}: expected shape (batch, {axis}={channels}, rows, columns), "
             f"got {tuple(tensor.shape)}; {remedy}"
         )
+    _check_type(name, tensor)
+
+
+def _check_type(name: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point():
         raise InputError(f"{name}: expected a float type, got {tensor.dtype}; use {name}.float()")
 

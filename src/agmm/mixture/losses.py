@@ -16,6 +16,9 @@ from torch.nn import functional
 from agmm.mixture.gaussian import squared_distances
 from agmm.shapes import IGNORE_INDEX
 
+RAREST = 0.01
+"""Share of the mass below which a class is not raised further: noise would lead."""
+
 
 def masked_mean(
     values: Float[Tensor, "*cells"], cells: Bool[Tensor, "*cells"], count: Tensor | None = None
@@ -115,6 +118,7 @@ def mutual(
     log_probs: Float[Tensor, "b k n"],
     log_gamma: Float[Tensor, "b k n"],
     responsibilities: Float[Tensor, "b k n"],
+    target_log_probs: Float[Tensor, "b k n"],
     cells: Bool[Tensor, "b n"],
     confidence: Float[Tensor, "b n"],
 ) -> Float[Tensor, ""]:
@@ -126,19 +130,20 @@ def mutual(
         log_probs: log-softmax of the logits.
         log_gamma: log-posterior of the mixture, −∞ outside the classes it is spread over.
         responsibilities: γ of the E step, the network's target, without gradient.
+        target_log_probs: log-softmax of whoever teaches the mixture, without gradient.
         cells: unlabelled, valid cells.
-        confidence: how much each cell counts, 0 to 1.
+        confidence: how much each cell counts, at least 0.
 
     Returns:
         Confidence-weighted sum over the cells, divided by their number, in nats.
 
     Example:
         >>> half, one = torch.full((1, 2, 1), 0.5), torch.ones(1, 1)
-        >>> round(mutual(half.log(), half.log(), half, one > 0, one).item(), 4)
+        >>> round(mutual(half.log(), half.log(), half, half.log(), one > 0, one).item(), 4)
         1.3863
     """
     with torch.no_grad():
-        probs = log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
+        probs = target_log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
     values = soft_cross_entropy(responsibilities, log_probs) + soft_cross_entropy(probs, log_gamma)
     return masked_mean(confidence * values, cells)
 
@@ -240,3 +245,32 @@ def log_one_minus_softmax(logits: Float[Tensor, "b k *cells"]) -> Float[Tensor, 
     top = probs > 0.5
     others = log_probs.masked_fill(top, -torch.inf).logsumexp(1, keepdim=True)
     return torch.where(top, others, (-probs.masked_fill(top, 0)).log1p())
+
+
+def class_balance(
+    gamma: Float[Tensor, "b k n"], weights: Float[Tensor, "b n"]
+) -> Float[Tensor, "b n"]:
+    """Factor of every cell by which each class gets the same total weight; 1 on average.
+
+    `Σ_k γ_kn · M / (K · M_k)` with the class's mass `M_k = Σ_n w_n γ_kn` in the batch, the sum `M`
+    of these and the number `K` of classes that have any. Ours: seeds show every class alike, the
+    cells between them do not, and a frequent class would win the contested ones.
+
+    Args:
+        gamma: responsibilities.
+        weights: weight of every cell, at least 0.
+
+    Returns:
+        Factors, at least 0; those of a class of less than `RAREST` of the mass are not raised
+        further, and the average is then below 1.
+
+    Example:
+        >>> gamma = torch.tensor([[[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]])
+        >>> [round(factor, 3) for factor in class_balance(gamma, torch.ones(1, 4))[0].tolist()]
+        [0.667, 0.667, 0.667, 2.0]
+    """
+    mass = (gamma * weights.unsqueeze(1)).sum((0, 2))
+    total = mass.sum()
+    floor = (RAREST * total).clamp(min=torch.finfo(mass.dtype).tiny)
+    factors = total / (torch.maximum(mass, floor) * (mass > 0).sum().clamp(min=1))
+    return (gamma * factors.unsqueeze(1)).sum(1)

@@ -5,6 +5,8 @@ not be read: the centres and the first use of a mixture are published (CVPR 2023
 M step, the maximisation loss and all default weights are this project's.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +20,28 @@ from agmm.mixture.gaussian import (
     weighted_means,
 )
 from agmm.mixture.grid import Grid, reduce_to_grid
-from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes
+from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes, check_teacher
 from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
 
-RAREST = 0.01
-"""A class of less than this share of the cells is not raised further: noise would lead."""
+
+class Components(NamedTuple):
+    """The mixture of each image.
+
+    Attributes:
+        image_means: centres of the image's own seeds, `b k d`.
+        present: classes of which the image has seeds, `b k`.
+        known: classes that have a centre, from the image or from past ones, `b k`.
+        distances: mean squared distances, `b k n`.
+        likelihood: log-likelihood, `b k n`; 0 for unknown classes.
+        allowed: classes over which a cell's posterior is spread, `b k n`.
+    """
+
+    image_means: Tensor
+    present: Tensor
+    known: Tensor
+    distances: Tensor
+    likelihood: Tensor
+    allowed: Tensor
 
 
 class AGMMLoss(nn.Module):
@@ -119,6 +138,9 @@ class AGMMLoss(nn.Module):
         seeds: Tensor,
         candidates: Tensor | None = None,
         valid: Tensor | None = None,
+        *,
+        teacher_logits: Tensor | None = None,
+        teacher_features: Tensor | None = None,
     ) -> ObjectiveOutput:
         """Compute the loss of a batch and, in training mode, take one step of the online EM.
 
@@ -131,13 +153,18 @@ class AGMMLoss(nn.Module):
             candidates: classes that the labels allow, bool, in the image (`b k`) or at each pixel
                 (`b k H W`); None = all. A seed's class always is a candidate.
             valid: pixels of the picture, `b H W`, bool (False = padding); None = all.
+            teacher_logits: logits of a steadier network for the same images, such as one with
+                averaged weights; the E step and the M step then follow the teacher. None = those
+                of the network itself.
+            teacher_features: features of the same, given with `teacher_logits` or not at all.
 
         Returns:
             Loss, terms, and posterior of the mixture alone (seeds and `p` left aside). The terms
             are named like the weights and sum up to the loss.
 
         Raises:
-            InputError: if a shape or type does not fit or, on the CPU, a value.
+            InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
+                teacher's two arguments is missing.
         """
         check_inputs(
             logits,
@@ -148,9 +175,19 @@ class AGMMLoss(nn.Module):
             num_classes=self.num_classes,
             feature_channels=self.feature_channels,
         )
+        check_teacher(logits, features, teacher_logits, teacher_features)
         with torch.autocast(logits.device.type, enabled=False):
             grid = reduce_to_grid(logits, features, seeds, candidates, valid)
-            terms, log_gamma = self._mixture_terms(grid)
+            teacher = grid
+            if teacher_logits is not None and teacher_features is not None:
+                teacher = reduce_to_grid(
+                    teacher_logits.detach().to(grid.logits.dtype),
+                    teacher_features.detach().to(grid.features.dtype),
+                    seeds,
+                    candidates,
+                    valid,
+                )
+            terms, log_gamma = self._mixture_terms(grid, teacher)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 logits.to(grid.logits.dtype), seeds, valid
             )
@@ -168,8 +205,46 @@ class AGMMLoss(nn.Module):
             posterior=log_gamma.detach().exp().reshape(len(features), -1, *features.shape[2:]),
         )
 
-    def _mixture_terms(self, grid: Grid) -> tuple[dict[str, Tensor], Tensor]:
+    def _mixture_terms(self, grid: Grid, teacher: Grid) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the mixture, unweighted, and its log-posterior `b k n`; updates the mixture."""
+        ours = self._components(grid)
+        theirs = ours if teacher is grid else self._components(teacher)
+        teacher_log_probs = teacher.logits.log_softmax(1).detach()
+        prior = teacher_log_probs if self.network_prior else None
+        joint = log_posterior(self._evidence(theirs).detach(), theirs.allowed, prior)
+        gamma = e_step(joint, grid.shares, grid.labelled)
+        # Where the mixture knows no candidate, it has nothing to teach.
+        informed = (grid.candidates & ours.known.unsqueeze(2)).any(1)
+        cells = grid.valid & informed
+        unlabelled = cells & ~grid.labelled
+        confidence = self._confidence(gamma, grid.labelled)
+        balance = (
+            losses.class_balance(gamma, unlabelled * confidence) if self.class_balance else 1.0
+        )
+        log_gamma = log_posterior(self._evidence(ours), ours.allowed)
+        terms = {
+            "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
+            "mutual": losses.mutual(
+                grid.logits.log_softmax(1),
+                log_gamma,
+                gamma,
+                teacher_log_probs,
+                unlabelled,
+                balance * confidence,
+            ),
+            "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
+            "separation": losses.separation(ours.image_means, ours.present),
+        }
+        if self.training:
+            weights = torch.where(grid.labelled, self.labelled_weight, cells.to(gamma.dtype))
+            statistics = sufficient_statistics(
+                gamma * weights.unsqueeze(1), teacher.features, theirs.distances
+            )
+            self.mixture.update(statistics, self.step_size)
+        return terms, log_gamma
+
+    def _components(self, grid: Grid) -> Components:
+        """Centres of every image and how well they explain its cells."""
         dtype = grid.features.dtype
         image_means, image_mass = weighted_means(grid.shares, grid.features)
         present = image_mass > 0
@@ -178,34 +253,13 @@ class AGMMLoss(nn.Module):
         distances = squared_distances(grid.features, means)
         variances = self.mixture.variances.to(dtype).clamp(min=self.variance_floor)
         # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
-        likelihood = log_likelihood(distances, variances)
-        likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
+        likelihood = log_likelihood(distances, variances).masked_fill(~known.unsqueeze(2), 0)
         allowed = allowed_classes(grid.candidates, known)
-        evidence = likelihood / self.temperature  # of a few channels and not of their mean
-        log_gamma = log_posterior(evidence, allowed)
-        log_probs = grid.logits.log_softmax(1)
-        prior = log_probs.detach() if self.network_prior else None
-        joint = log_posterior(evidence.detach(), allowed, prior)
-        gamma = e_step(joint, grid.shares, grid.labelled)
-        # Where the mixture knows no candidate, it has nothing to teach.
-        informed = (grid.candidates & known.unsqueeze(2)).any(1)
-        cells = grid.valid & informed
-        unlabelled = cells & ~grid.labelled
-        confidence = self._confidence(gamma, grid.labelled)
-        balance = class_balance(gamma, unlabelled * confidence) if self.class_balance else 1.0
-        terms = {
-            "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
-            "mutual": losses.mutual(log_probs, log_gamma, gamma, unlabelled, balance * confidence),
-            "maximisation": losses.maximisation(likelihood, gamma, cells, confidence),
-            "separation": losses.separation(image_means, present),
-        }
-        if self.training:
-            weights = torch.where(grid.labelled, self.labelled_weight, cells.to(dtype))
-            statistics = sufficient_statistics(
-                gamma * weights.unsqueeze(1), grid.features, distances
-            )
-            self.mixture.update(statistics, self.step_size)
-        return terms, log_gamma
+        return Components(image_means, present, known, distances, likelihood, allowed)
+
+    def _evidence(self, components: Components) -> Tensor:
+        """Log-likelihood of a few channels together, where `likelihood` is that of their mean."""
+        return components.likelihood / self.temperature
 
     def _confidence(self, gamma: Tensor, labelled: Tensor) -> Tensor:
         """How much each cell counts, `b n`: labelled 1, else the largest responsibility."""
@@ -237,21 +291,3 @@ class AGMMLoss(nn.Module):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")
-
-
-def class_balance(gamma: Tensor, weights: Tensor) -> Tensor:
-    """Factor of each cell, `b n`, by which every class gets the same total weight; 1 on average.
-
-    `Σ_k γ_kn · M / (K · M_k)` with the class's mass `M_k = Σ_n w_n γ_kn` in the batch, `M = Σ_k M_k`
-    and the number of classes `K` that have any. Ours: strokes show every class alike, the cells
-    between them do not, and a frequent class would win the contested ones.
-
-    Args:
-        gamma: responsibilities, `b k n`.
-        weights: weight of each cell, `b n`, at least 0.
-    """
-    mass = (gamma * weights.unsqueeze(1)).sum((0, 2))
-    total = mass.sum()
-    floor = (RAREST * total).clamp(min=torch.finfo(mass.dtype).tiny)
-    factors = total / (mass.clamp(min=floor) * (mass > 0).sum().clamp(min=1))
-    return (gamma * factors.unsqueeze(1)).sum(1)

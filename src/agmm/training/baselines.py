@@ -84,8 +84,10 @@ class EMATeacherLoss(nn.Module):
         valid: ValidPixels | None = None,
         *,
         teacher_logits: Logits | None = None,
+        teacher_features: Features | None = None,
     ) -> ObjectiveOutput:
         """The loss of a batch; without ``teacher_logits`` only the labelled pixels count."""
+        del teacher_features
         logits = logits.float()
         terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
         if teacher_logits is not None:

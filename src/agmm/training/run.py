@@ -112,17 +112,19 @@ def reached_step(file: Path) -> int:
 
 def _read_checkpoint(file: Path) -> dict[str, Any]:
     try:
-        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        saved: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a file that is no checkpoint
         raise WeightsError(
             f"{file}: not a checkpoint that can be loaded safely ({error}); "
             "copy the run folder again, or take the other of best and last"
         ) from error
-    if missing := {"state_dict", "global_step", "callbacks"} - saved.keys():
+    found = set(saved) if isinstance(saved, dict) else set()
+    if missing := {"state_dict", "global_step", "callbacks"} - found:
         raise WeightsError(
             f"{file}: no {', '.join(sorted(missing))} in it; not written by agmm train"
         )
-    return saved
+    state: dict[str, Any] = saved
+    return state
 
 
 def _below(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from agmm.data.dataset import Sample, view_seed
 from agmm.errors import NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
 from agmm.inference.predict import predict_probabilities
-from agmm.mixture import ObjectiveOutput
+from agmm.mixture import AGMMLoss, ObjectiveOutput
 from agmm.models.segmenter import Segmenter
 from agmm.shapes import ImageArray, MaskArray
 from agmm.training.baselines import EMATeacherLoss
@@ -67,17 +67,21 @@ class SegmentationTask(L.LightningModule):
     def objective_of(self, batch: Sample) -> ObjectiveOutput:
         """Network and objective on one batch, with the teacher where the objective has one."""
         output = self.model(batch["image"])
-        extra = {}
-        if isinstance(self.objective, EMATeacherLoss):
+        teacher = {}
+        if isinstance(self.objective, AGMMLoss | EMATeacherLoss):
             with torch.no_grad():
-                extra["teacher_logits"] = self.averaged(batch["image"]).logits
+                opinion = self.averaged(batch["image"])
+            teacher = {
+                "teacher_logits": opinion.logits,
+                "teacher_features": opinion.features,
+            }
         result: ObjectiveOutput = self.objective(
             output.logits,
             output.features,
             batch["seeds"],
             candidates=batch["candidates"],
             valid=batch["valid"],
-            **extra,
+            **teacher,
         )
         return result
 
