@@ -10,6 +10,7 @@ import pytest
 from agmm.datasets.check import FormCounts, Required, check
 from agmm.datasets.reader import checked, read_dataset
 from agmm.errors import DataError
+from agmm.labels.forms import Form
 
 Draw = Callable[..., Path]
 BOTH: Required = {"train": ("points",), "val": ("dense",)}
@@ -136,6 +137,20 @@ def test_a_dense_mask_without_a_pixel_is_a_fault(tiny: Path, draw: Draw) -> None
     draw("masks/val/c.png", np.full((3, 4), 255))
     with pytest.raises(DataError, match=r"c.jpg: the dense mask has no labelled pixel"):
         checked(read_dataset(tiny), BOTH)
+
+
+@pytest.mark.parametrize("form", ["points", "scribbles"])
+def test_clicks_or_strokes_all_over_a_picture_are_a_fault(
+    tiny: Path, draw: Draw, form: Form
+) -> None:
+    """The usual slip: an annotation tool that writes 0, here the sky, for 'not drawn'."""
+    for name in ("a", "b"):
+        draw(f"{form}/{name}.png", [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+    with pytest.raises(DataError, match=rf"{form} label 100% of the pixels.*export 255"):
+        checked(read_dataset(tiny), {"train": (form,)})
+    for name in ("a", "b"):  # half of the pixels is no fault yet
+        draw(f"{form}/{name}.png", [[255] * 4, [0, 1, 1, 0], [0, 255, 255, 0]])
+    assert not checked(read_dataset(tiny), {"train": (form,)}).skipped
 
 
 def test_a_contradiction_names_picture_pixel_and_forms(tiny: Path, draw: Draw) -> None:

@@ -182,3 +182,11 @@ def test_real_masks_are_read(shared: Path) -> None:
     voc = Classes(tuple(f"c{i}" for i in range(21)), voc_colors(21))
     file = shared / "data" / "voc_mini" / "SegmentationClass" / "2007_000042.png"
     assert set(np.unique(read_index_mask(file, voc)).tolist()) == {0, 19, 255}
+
+
+def test_transparent_pixels_of_a_drawing_are_unlabelled(tmp_path: Path) -> None:
+    """Strokes on a transparent layer, as drawing programs export them: black below is no class."""
+    classes = Classes(("ink", "leaf"), ((0, 0, 0), (0, 200, 0)))
+    pixels = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [0, 200, 0, 255], [0, 200, 0, 0]]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "strokes.png")
+    assert read_index_mask(tmp_path / "strokes.png", classes).tolist() == [[255, 0, 1, 255]]

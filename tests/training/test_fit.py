@@ -27,7 +27,9 @@ MakeConfig = Callable[..., TrainConfig]
 
 
 def saved_state(run: Path, name: str = "last") -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(checkpoint_path(run, name), weights_only=True)["state_dict"]
+    state: dict[str, Tensor] = torch.load(checkpoint_path(run, name), weights_only=True)[
+        "state_dict"
+    ]
     return state
 
 
@@ -118,9 +120,7 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert torch.load(last, weights_only=True)["global_step"] == 20
 
 
-def test_a_finished_run_is_left_as_it_is_by_resume(
-    tiny_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_a_finished_run_is_left_as_it_is_by_resume(tiny_config: MakeConfig, tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", overlays=0))
     before = saved_state(tmp_path / "run")
     run = train(tiny_config(tmp_path / "run", overlays=0, resume=True))

@@ -21,9 +21,9 @@ from agmm.labels.forms import Form
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
-from agmm.training.fit import fit, number_of_steps
+from agmm.training.fit import fit, is_main_process, number_of_steps
 from agmm.training.objectives import build_objective
-from agmm.training.run import Run, is_main_process, load_run, prepare_run_folder, write_json
+from agmm.training.run import Run, load_run, prepare_run_folder, write_json
 
 EXAMPLES = """
 agmm train photos --labels scribbles --out runs/first
@@ -44,7 +44,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         console: Where progress is shown; standard error if not given.
 
     Returns:
-        The run with the best checkpoint's network, or the last one's without validation.
+        The run with the best checkpoint's network; without validation it is the last one's.
 
     Raises:
         AgmmError: If config, data or weights cannot be used, or the loss is not finite.
@@ -65,7 +65,8 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         # The objective counts batches, of which a step may have several.
         warmup_steps=round(config.warmup * max_steps * config.accumulate),
     )
-    prepare_run_folder(config, dataset.classes)
+    if is_main_process():
+        prepare_run_folder(config, dataset.classes)
     console.print(
         f"{len(train_records)} training and {len(val_records)} validation pictures, {k} classes; "
         f"{config.method} on {', '.join(config.labels)}, {max_steps} steps; {model.weights_report}",
@@ -73,7 +74,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         soft_wrap=True,
     )
     fit(config, train_records, val_records, model, objective, console)
-    run = load_run(config.out, checkpoint="best" if val_records else "last")
+    run = load_run(config.out)
     if is_main_process():
         _finish(run, dataset, console)
     return run

@@ -1,5 +1,6 @@
 """Decoding everything once, so that a training does not end at its ten-thousandth picture."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,9 @@ Required = Mapping[str, Sequence[Form]]
 
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done and how many there are."""
+
+_SPARSE = 0.5
+"""Share of the pixels above which clicks or strokes must be a mask whose 0 means 'not drawn'."""
 
 _LISTED = 10
 """Faults that a message lists; it counts the others."""
@@ -63,6 +67,8 @@ def check(dataset: Dataset, required: Required, *, progress: Progress | None = N
     A picture is bad if it cannot be read, has none of the required forms, or if one of those that
     it has cannot be read, has another size, an unknown class, or contradicts another one. A dense
     mask without any labelled pixel is bad too; in the other forms such a label is counted only.
+    Clicks or strokes on more than half of the pixels are bad: that is a mask whose 0 means
+    "not drawn".
 
     Args:
         dataset: What `agmm.datasets.reader.read_dataset` listed.
@@ -177,6 +183,7 @@ def _inspect(record: Record, forms: tuple[Form, ...], num_classes: int) -> _Find
             f"{record.image}: has no label of the form {' or '.join(forms)}. Add one, or remove"
             " the picture."
         )
+    size = (0, 0)
     try:
         size = read_image(record.image).shape[:2]
     except DataError as error:
@@ -192,6 +199,12 @@ def _inspect(record: Record, forms: tuple[Form, ...], num_classes: int) -> _Find
             f"{record.image}: the dense mask has no labelled pixel, all are {IGNORE_INDEX}. Export"
             " it again, or remove the picture."
         )
+    reasons.extend(
+        f"{record.image}: {form} label {pixels[form].sum() / math.prod(size):.0%} of the pixels."
+        f" Where 0 means 'not drawn', export {IGNORE_INDEX}; else put the file into blocks/."
+        for form in ("points", "scribbles")
+        if form in pixels and pixels[form].sum() > _SPARSE * math.prod(size) > 0
+    )
     if not reasons:
         try:
             rasterize(annotations, size, num_classes, complete=False)

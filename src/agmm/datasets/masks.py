@@ -17,7 +17,8 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
     """Read a mask: a PNG with a palette, with grey values, or with one colour per class.
 
     With a palette or grey values (1 to 16 bits), the value of a pixel is the class. With RGB the
-    colour is looked up in ``classes.txt``, `VOID_COLOR` being 255. Transparency is dropped.
+    colour is looked up in ``classes.txt``, `VOID_COLOR` being 255; pixels that
+    are fully transparent are 255 too.
 
     Args:
         path: The PNG file.
@@ -47,8 +48,12 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
         depth = _bits_per_sample(path)
         values = np.asarray(upright(image))
         mode = image.mode
-    if mode in {"RGB", "RGBA"}:
-        return _from_colors(values[..., :3], classes, path)
+    if mode == "RGB":
+        return _from_colors(values, classes, path)
+    if mode == "RGBA":
+        # Strokes on a transparent layer: nothing was drawn there, whatever colour lies below.
+        colors = np.where(values[..., 3:] > 0, values[..., :3], np.uint8(VOID_COLOR))
+        return _from_colors(colors, classes, path)
     if mode == "LA":
         values = values[..., 0]
     if mode == "L":

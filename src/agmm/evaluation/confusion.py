@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Int64, Integer
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from agmm.errors import InputError
 from agmm.shapes import IGNORE_INDEX
@@ -110,6 +109,9 @@ def confusion_matrix(
         num_classes,
         remedy=f"mark pixels that shall not count as {IGNORE_INDEX}, or raise num_classes",
     )
+    # Here, since torchmetrics takes seconds to import and not everybody who predicts needs it.
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
     # Its own checks count the distinct values only, so a wrong class could fall into the bin of
     # another pair; ours above are stricter.
     counts: Tensor = multiclass_confusion_matrix(

@@ -45,7 +45,7 @@ class Components(NamedTuple):
 
 
 class AGMMLoss(nn.Module):
-    """Losses of section 3 and 4 of the method: seeds, candidates and an online Gaussian mixture.
+    """Losses of seeds and candidates under an online Gaussian mixture of the labels.
 
     In training mode every call is one step of the online EM and of the warm-up; in evaluation mode
     nothing changes. A class enters the mixture with its first seed. Everything is computed in
@@ -66,7 +66,7 @@ class AGMMLoss(nn.Module):
         labelled_weight: how many unlabelled cells a labelled one is worth in the M step.
         variance_floor: smallest variance of a class.
         temperature: T, above 0; the posterior is that of `N^(1/T)`, as if 1/T channels were
-            independent. At 1, as in section 3, it is so soft that the variances grow to that of
+            independent. At 1 it is so soft that the variances grow to that of
             all cells together and the posterior stays flat even for separable classes (measured).
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         confidence_weighting: whether an unlabelled cell counts by its largest responsibility.

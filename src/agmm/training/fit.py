@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
 
@@ -90,6 +91,12 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files and talks."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0
 
 
 def training_views(

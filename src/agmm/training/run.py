@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from agmm.config import TrainConfig, as_plain, from_plain, read_yaml
@@ -25,7 +24,7 @@ PACKAGES = (
     "torchmetrics", "numpy", "pillow",
 )  # fmt: skip
 # What may differ when a run is continued: it decides where and how fast, not what.
-FREE_TO_CHANGE = {"resume", "out", "data", "workers", "accelerator", "overlays"}
+FREE_TO_CHANGE = {"resume", "out", "data", "workers", "accelerator", "overlays", "skip_bad"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
 
     Args:
         path: A folder that ``agmm train`` has written.
-        checkpoint: ``best`` (highest validation mIoU) or ``last``.
+        checkpoint: ``best`` (highest validation mIoU; the last one of a training without
+            validation) or ``last``.
         device: Where to put network and objective.
 
     Returns:
@@ -69,6 +69,8 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
     if not (path / "config.yaml").is_file():
         raise WeightsError(f"{path}: no run folder (no config.yaml in it); give the --out of train")
     file = checkpoint_path(path, checkpoint)
+    if checkpoint == "best" and not file.is_file():
+        file = checkpoint_path(path, "last")
     if not file.is_file():
         raise WeightsError(f"{file}: no such checkpoint; the training has not reached one yet")
     config = from_plain(read_yaml(path / "config.yaml"))
@@ -134,14 +136,10 @@ def _below(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     """Write config, classes and versions, or make sure that a run to continue is the same.
 
-    Of several processes only the first one does so.
-
     Raises:
         ConfigError: If the folder holds a run and ``resume`` is off, or the run to continue was
             started with other options.
     """
-    if not is_main_process():
-        return
     stored = config.out / "config.yaml"
     if stored.is_file():
         if not config.resume:
@@ -160,12 +158,6 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     write_text(config.out / "classes.txt", "".join(lines))
     write_json(config.out / "environment.json", environment())
     write_text(stored, yaml.safe_dump(as_plain(config), sort_keys=False))
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that writes files and talks."""
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
-    return rank == 0
 
 
 def _check_same(config: TrainConfig, stored: TrainConfig) -> None:

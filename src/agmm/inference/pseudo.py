@@ -1,1 +1,0 @@
-"""From a labelled picture to its posterior and pseudo labels."""
