@@ -6,15 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
 from agmm.mixture.losses import (
-    RAREST,
     absent_class,
-    class_balance,
     log_one_minus_softmax,
     masked_mean,
     maximisation,
@@ -198,84 +194,3 @@ def test_the_teacher_of_mutual_gets_no_gradient() -> None:
     loss = mutual(learning, learning, learning.detach().exp(), targets, CELLS, torch.ones(2, 3))
     gradients = torch.autograd.grad(loss, (scores, teacher), allow_unused=True)
     assert [gradient is None for gradient in gradients] == [False, True]
-
-
-def test_class_balance_by_hand() -> None:
-    gamma = torch.tensor([[[1.0, 0.5, 1.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]]])
-    weights = torch.tensor([[1.0, 0.5, 0.75]])
-    # Masses 2, 1/4 and 0: M = 9/4 and K = 2, so that the factors are 9/16 and 9/2.
-    expected = [9 / 16, (9 / 16 + 9 / 2) / 2, 9 / 16]
-    assert class_balance(gamma, weights)[0].tolist() == pytest.approx(expected)
-
-
-def test_class_balance_does_not_raise_a_rare_class_further() -> None:
-    cells = 1000
-    gamma = torch.zeros(1, 2, cells, dtype=torch.float64)
-    gamma[0, 0, 1:] = gamma[0, 1, 0] = 1
-    factors = class_balance(gamma, torch.ones(1, cells, dtype=torch.float64))
-    assert factors[0, 0].item() == pytest.approx(1 / (2 * RAREST))  # and not 1 / (2 · 0.001)
-    assert factors[0, 1:].tolist() == pytest.approx([1000 / (2 * 999)] * (cells - 1))
-
-
-def random_cells(
-    seed: int, classes: int, absent: int, cells: int = 12, images: int = 2
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Responsibilities, weights (some 0) and classes, of which the last have no mass."""
-    generator = torch.Generator().manual_seed(seed)
-    present = torch.arange(classes) < max(classes - absent, 1)
-    scores = torch.randn(images, classes, cells, generator=generator, dtype=torch.float64)
-    gamma = (2 * scores).masked_fill(~present[:, None], -torch.inf).softmax(1)
-    weights = torch.rand(images, cells, generator=generator, dtype=torch.float64)
-    return gamma, weights * (torch.rand(images, cells, generator=generator) < 0.8), present
-
-
-ANY_CELLS = given(
-    seed=st.integers(0, 2**31), classes=st.integers(2, 8), absent=st.integers(0, 3)
-)  # fmt: skip
-
-
-@settings(deadline=None, max_examples=50)
-@ANY_CELLS
-def test_class_balance_gives_every_present_class_the_same_weight(
-    seed: int, classes: int, absent: int
-) -> None:
-    gamma, weights, present = random_cells(seed, classes, absent)
-    # Cells of weight 0 and of one class each change nothing and show the factor of the class.
-    probes = torch.eye(classes, dtype=torch.float64).expand(2, -1, -1)
-    together = torch.cat([gamma, probes], 2), torch.cat([weights, torch.zeros(2, classes)], 1)
-    balance = class_balance(*together)
-    factors, of_class = balance[:, :-classes], balance[:, -classes:]
-    mass = (gamma * weights.unsqueeze(1)).sum((0, 2))
-    shares = (mass * of_class[0] / mass.sum()).numpy()
-    rare = (mass < RAREST * mass.sum()).numpy()
-    np.testing.assert_allclose(shares[~rare], 1 / present.sum().item())
-    assert (shares[rare] < 1 / present.sum().item()).all()
-    torch.testing.assert_close(factors, (gamma * of_class.unsqueeze(2)).sum(1))
-    assert ((weights * factors).sum() / mass.sum()).item() == pytest.approx(shares.sum())
-
-
-@settings(deadline=None, max_examples=50)
-@ANY_CELLS
-def test_class_balance_depends_on_no_name_order_or_unit(
-    seed: int, classes: int, absent: int
-) -> None:
-    gamma, weights, _ = random_cells(seed, classes, absent)
-    generator = torch.Generator().manual_seed(seed)
-    names = torch.randperm(classes, generator=generator)
-    order = torch.randperm(gamma.shape[2], generator=generator)
-    expected = class_balance(gamma, weights)
-    torch.testing.assert_close(class_balance(gamma[:, names], weights), expected)
-    torch.testing.assert_close(
-        class_balance(gamma[..., order], weights[:, order]), expected[:, order]
-    )
-    torch.testing.assert_close(class_balance(gamma, 7 * weights), expected)
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 2**31), scale=st.sampled_from([0.0, 1e-45, 1e-38, 1e-30, 1e30]))
-def test_class_balance_is_finite_for_any_weights(seed: int, scale: float) -> None:
-    gamma, weights, _ = random_cells(seed, classes=5, absent=1)
-    factors = class_balance(gamma.float(), scale * weights.float())
-    assert factors.isfinite().all()
-    assert (factors >= 0).all()
-    assert scale > 0 or (factors == 0).all()

@@ -78,14 +78,12 @@ class SlowAGMM:
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
         self.temperature = options["temperature"]
         self.prior, self.confidence = options["prior"], options["confidence"]
-        self.balance = options["balance"]
 
     def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
         self.values: dict[str, list[float]] = {name: [] for name in WEIGHTS}
         classes, channels = self.sums.shape
         shape = (len(batch["seeds"]), *batch["features"].shape[2:])
         self.batch = [np.zeros(classes), np.zeros((classes, channels)), np.zeros(classes)]
-        self.taught: list[tuple[float, np.ndarray, float]] = []
         source = "teacher_" if "teacher_logits" in batch else ""
         posterior = np.zeros((*shape, classes))
         for b in range(shape[0]):
@@ -100,7 +98,6 @@ class SlowAGMM:
             for rc, cell in grid.items():
                 opinion = self.explain(theirs[rc], *teacher_parameters)
                 posterior[b, *rc] = self.visit(cell, *parameters, theirs[rc], opinion)
-        self.values["mutual"] = self.balanced()
         terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
         terms["partial_cross_entropy"] = cross_entropy(batch)
         for name in ("mutual", "maximisation", "separation"):
@@ -156,25 +153,13 @@ class SlowAGMM:
         elif informed:
             on = cell["c"] & known
             both = (gamma * np.log(p)).sum() + (opinion["q"][on] * np.log(posterior[on])).sum()
-            self.taught.append((sure, gamma, -both))
+            self.values["mutual"].append(-sure * both)
         if informed:
             self.values["maximisation"].append(-sure * (gamma * ours["likelihood"]).sum())
             self.batch[0] += weight * gamma
             self.batch[1] += weight * gamma[:, None] * teacher["f"]
             self.batch[2] += weight * gamma * opinion["distance"]
         return posterior
-
-    def balanced(self) -> list[float]:
-        """Values of `mutual`, each times its weight, which depends on those of all cells."""
-        if not self.taught or not self.balance:
-            return [sure * value for sure, _, value in self.taught]
-        mass = np.sum([sure * gamma for sure, gamma, _ in self.taught], 0)
-        seen = np.flatnonzero(mass)
-        share = {k: max(mass[k] / mass.sum(), 0.01) for k in seen}
-        return [
-            sure * sum(gamma[k] / (len(seen) * share[k]) for k in seen) * value
-            for sure, gamma, value in self.taught
-        ]
 
     def parameters(self, cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means, variances and known classes of an image."""
@@ -217,14 +202,13 @@ def test_equals_the_slow_reading(
     pixels: tuple[int, int],
     cells: tuple[int, int],
 ) -> None:
-    plain = candidates == "image"  # the three switches in both positions
+    plain = candidates == "image"  # the two switches in both positions
     slow = SlowAGMM(
         4, 3, warmup=2, eta=0.3, worth=5.0, temperature=0.3, prior=not plain, confidence=not plain,
-        balance=not plain,
     )  # fmt: skip
     objective = AGMMLoss(
         4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, labelled_weight=5.0, temperature=0.3,
-        network_prior=not plain, confidence_weighting=not plain, class_balance=not plain,
+        network_prior=not plain, confidence_weighting=not plain,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.
     for step, labelled in enumerate((0.1, 0.3, 0.0, 0.3)):

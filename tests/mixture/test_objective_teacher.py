@@ -1,4 +1,4 @@
-"""AGMMLoss with a teacher and with class balance: who teaches, who is taught, what is refused."""
+"""AGMMLoss with a teacher: who teaches, who is taught, what is refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,11 +32,8 @@ def state(objective: AGMMLoss) -> list[torch.Tensor]:
     return list(objective.mixture.state_dict().values())
 
 
-@pytest.mark.parametrize("class_balance", [False, True])
-def test_the_network_as_its_own_teacher_is_no_teacher(
-    make_batch: Make, class_balance: bool
-) -> None:
-    alone, taught = build(class_balance=class_balance), build(class_balance=class_balance)
+def test_the_network_as_its_own_teacher_is_no_teacher(make_batch: Make) -> None:
+    alone, taught = build(), build()
     for seed in range(3):
         batch = make_batch(seed=seed, candidates="pixel", padding=True, dtype=torch.float32)
         parameters = batch["logits"], batch["features"]
@@ -96,10 +93,10 @@ def test_the_network_follows_a_teacher_who_is_sure(make_batch: Make) -> None:
     batch["seeds"][:, 1:] = 255
     batch["teacher_logits"].zero_()
     batch["teacher_features"] = 100.0 * torch.eye(4)[classes, :3].movedim(-1, 1)
-    objective = AGMMLoss(4, 3, **MUTUAL, warmup_steps=0, class_balance=True)
+    objective = AGMMLoss(4, 3, **MUTUAL, warmup_steps=0)
     (gradient,) = torch.autograd.grad(objective(**batch).loss, batch["logits"])
     target = torch.nn.functional.one_hot(classes, 4).movedim(-1, 1)
-    expected = (batch["logits"].softmax(1) - target) / 8  # eight unlabelled cells, two of a class
+    expected = (batch["logits"].softmax(1) - target) / 8  # eight unlabelled cells
     expected[:, :, 0] = 0
     torch.testing.assert_close(gradient, expected)
 
@@ -155,7 +152,7 @@ def test_evaluation_with_a_teacher_changes_no_state(make_batch: Make) -> None:
 
 @pytest.mark.parametrize("teacher", [False, True])
 @pytest.mark.parametrize("case", ["batch", "invalid", "all labelled"])
-def test_nothing_to_balance_is_finite(make_batch: Make, case: str, teacher: bool) -> None:
+def test_nothing_to_teach_is_finite(make_batch: Make, case: str, teacher: bool) -> None:
     batch = make_batch(
         pixels=(3, 4), labelled=1.0, candidates="pixel", teacher=teacher, dtype=torch.float32
     )
@@ -163,32 +160,11 @@ def test_nothing_to_balance_is_finite(make_batch: Make, case: str, teacher: bool
         batch["seeds"].fill_(255)
     elif case == "invalid":
         batch["valid"] = torch.zeros_like(batch["seeds"], dtype=torch.bool)
-    out = build(class_balance=True)(**batch)
+    out = build()(**batch)
     out.loss.backward()
     assert out.loss.isfinite()
     assert out.terms["mutual"] == 0
     assert all(batch[name].grad.isfinite().all() for name in ("logits", "features"))
-
-
-def test_class_balance_changes_mutual_only(make_batch: Make) -> None:
-    batch = make_batch(candidates="image")
-    balanced, plain = build(class_balance=True), build(class_balance=False)
-    terms, terms_plain = balanced(**batch).terms, plain(**batch).terms
-    assert {name for name in WEIGHTS if terms[name] != terms_plain[name]} == {"mutual"}
-    assert all(map(torch.equal, state(balanced), state(plain)))
-
-
-def test_class_balance_counts_a_rare_class_like_a_frequent_one() -> None:
-    # One image of 2 + 8 cells, the first two labelled; one unlabelled cell is of class 1.
-    features = torch.tensor([0.0, 9.0, *[0.0] * 7, 9.0]).view(1, 1, 1, 10)
-    seeds = torch.tensor([0, 1, *[255] * 8]).view(1, 1, 10)
-    logits = torch.zeros(1, 2, 1, 10, requires_grad=True)
-    objective = AGMMLoss(2, 1, **MUTUAL, warmup_steps=0, class_balance=True)
-    (gradient,) = torch.autograd.grad(objective(logits, features, seeds).loss, logits)
-    # Masses 7 and 1: factors 8/14 and 8/2; p − γ = ∓1/2; a mean over 8 cells.
-    first = [0, 0, *[-0.5 * (8 / 14) / 8] * 7, 0.5 * (8 / 2) / 8]
-    assert gradient[0, 0, 0].tolist() == pytest.approx(first)
-    assert gradient[0, 1, 0].tolist() == pytest.approx([-value for value in first])
 
 
 @pytest.mark.parametrize("missing", TEACHER)

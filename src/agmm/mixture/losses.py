@@ -16,9 +16,6 @@ from torch.nn import functional
 from agmm.mixture.gaussian import squared_distances
 from agmm.shapes import IGNORE_INDEX
 
-RAREST = 0.01
-"""Share of the mass below which a class is not raised further: noise would lead."""
-
 
 def masked_mean(
     values: Float[Tensor, "*cells"], cells: Bool[Tensor, "*cells"], count: Tensor | None = None
@@ -245,32 +242,3 @@ def log_one_minus_softmax(logits: Float[Tensor, "b k *cells"]) -> Float[Tensor, 
     top = probs > 0.5
     others = log_probs.masked_fill(top, -torch.inf).logsumexp(1, keepdim=True)
     return torch.where(top, others, (-probs.masked_fill(top, 0)).log1p())
-
-
-def class_balance(
-    gamma: Float[Tensor, "b k n"], weights: Float[Tensor, "b n"]
-) -> Float[Tensor, "b n"]:
-    """Factor of every cell by which each class gets the same total weight; 1 on average.
-
-    `Σ_k γ_kn · M / (K · M_k)` with the class's mass `M_k = Σ_n w_n γ_kn` in the batch, the sum `M`
-    of these and the number `K` of classes that have any. Ours: seeds show every class alike, the
-    cells between them do not, and a frequent class would win the contested ones.
-
-    Args:
-        gamma: responsibilities.
-        weights: weight of every cell, at least 0.
-
-    Returns:
-        Factors, at least 0; those of a class of less than `RAREST` of the mass are not raised
-        further, and the average is then below 1.
-
-    Example:
-        >>> gamma = torch.tensor([[[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]])
-        >>> [round(factor, 3) for factor in class_balance(gamma, torch.ones(1, 4))[0].tolist()]
-        [0.667, 0.667, 0.667, 2.0]
-    """
-    mass = (gamma * weights.unsqueeze(1)).sum((0, 2))
-    total = mass.sum()
-    floor = (RAREST * total).clamp(min=torch.finfo(mass.dtype).tiny)
-    factors = total / (torch.maximum(mass, floor) * (mass > 0).sum().clamp(min=1))
-    return (gamma * factors.unsqueeze(1)).sum(1)

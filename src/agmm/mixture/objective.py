@@ -70,7 +70,6 @@ class AGMMLoss(nn.Module):
             all cells together and the posterior stays flat even for separable classes (measured).
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         confidence_weighting: whether an unlabelled cell counts by its largest responsibility.
-        class_balance: whether every class counts the same in `mutual`, however many cells it has.
 
     Attributes:
         mixture: the running means, variances and masses.
@@ -93,11 +92,11 @@ class AGMMLoss(nn.Module):
         feature_channels: int,
         *,
         partial_cross_entropy: float = 1.0,
-        mixture_likelihood: float = 0.1,
-        mutual: float = 0.5,
-        maximisation: float = 0.1,
-        separation: float = 0.1,
-        absent_class: float = 1.0,
+        mixture_likelihood: float = 0.03,
+        mutual: float = 0.1,
+        maximisation: float = 0.01,
+        separation: float = 0.01,
+        absent_class: float = 0.1,
         warmup_steps: int = 1000,
         step_size: float = 0.1,
         labelled_weight: float = 10.0,
@@ -105,7 +104,6 @@ class AGMMLoss(nn.Module):
         temperature: float = 0.1,
         network_prior: bool = True,
         confidence_weighting: bool = True,
-        class_balance: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(num_classes, feature_channels)
@@ -126,7 +124,6 @@ class AGMMLoss(nn.Module):
         self.temperature = temperature
         self.network_prior = network_prior
         self.confidence_weighting = confidence_weighting
-        self.class_balance = class_balance
         self._check_options()
         self.mixture = RunningMixture(num_classes, feature_channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -218,9 +215,6 @@ class AGMMLoss(nn.Module):
         cells = grid.valid & informed
         unlabelled = cells & ~grid.labelled
         confidence = self._confidence(gamma, grid.labelled)
-        balance = (
-            losses.class_balance(gamma, unlabelled * confidence) if self.class_balance else 1.0
-        )
         log_gamma = log_posterior(self._evidence(ours), ours.allowed)
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
@@ -230,7 +224,7 @@ class AGMMLoss(nn.Module):
                 gamma,
                 teacher_log_probs,
                 unlabelled,
-                balance * confidence,
+                confidence,
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
