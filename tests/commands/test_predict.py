@@ -102,14 +102,14 @@ def test_pictures_are_never_overwritten(
     touch(*names)
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(DataError, match="is a picture; give another --out"):
+    with pytest.raises(DataError, match="exists already; give another --out"):
         mask_paths(Path("in"), Path(out) if relative else tmp_path / out)
 
 
 def test_one_picture_is_not_overwritten_either(touch: Touch, tmp_path: Path) -> None:
     (picture,) = touch("in/a.png")
 
-    with pytest.raises(DataError, match="is a picture; give another --out"):
+    with pytest.raises(DataError, match="exists already; give another --out"):
         mask_paths(picture, tmp_path / "in")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from agmm.commands.train import train
 from agmm.config import METHODS, TrainConfig, from_plain
 from agmm.errors import ConfigError, NonFiniteLossError
-from agmm.training import task as task_module
+from agmm.models.segmenter import Segmenter, SegmenterOutput
 from agmm.training.fit import number_of_steps
 from agmm.training.run import checkpoint_path, load_run
 
@@ -156,15 +156,15 @@ def test_a_loss_that_is_not_finite_stops_and_names_term_and_step(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that breaks after one step: the first checkpoint stays as it was."""
-    forward = task_module.Segmenter.forward
+    forward = Segmenter.forward
     steps = iter(range(1000))
 
-    def breaking(self: torch.nn.Module, images: Tensor) -> Any:
+    def breaking(self: Segmenter, images: Tensor) -> SegmenterOutput:
         output = forward(self, images)
         broken = self.training and next(steps) >= 1
         return output._replace(logits=output.logits * float("nan")) if broken else output
 
-    monkeypatch.setattr(task_module.Segmenter, "forward", breaking)
+    monkeypatch.setattr(Segmenter, "forward", breaking)
     with pytest.raises(NonFiniteLossError, match=r"step 1: .*partial_cross_entropy = nan"):
         train(tiny_config(tmp_path / "run", method="partial-ce"))
     state = saved_state(tmp_path / "run")

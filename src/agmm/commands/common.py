@@ -11,7 +11,7 @@ from rich.progress import Progress, track
 from agmm.datasets.check import Required, checked
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
-from agmm.errors import ConfigError
+from agmm.errors import ConfigError, DataError
 from agmm.training.run import Run
 
 T = TypeVar("T")
@@ -94,3 +94,13 @@ def tracked(items: Sequence[T], what: str, console: Console) -> Iterator[T]:
     return iter(
         track(items, what, console=console, transient=True, disable=not console.is_terminal)
     )
+
+
+def keep_existing(target: Path) -> None:
+    """Refuse to write over a file that is there already: it may be somebody's work.
+
+    Raises:
+        DataError: If it exists.
+    """
+    if target.exists():
+        raise DataError(f"{target}: exists already; give another --out, or move it away")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
+from agmm.commands.common import keep_existing, open_dataset, pick_device, same_classes, tracked
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
 from agmm.data.dataset import read_supervision
@@ -87,13 +87,19 @@ def label(
     dataset = open_dataset(data, required, skip_bad=skip_bad, console=console)
     same_classes(loaded, dataset.classes.names, data)
     records = dataset.split(split)
+    masks, confidences = (
+        {record.name: Path(out) / folder / f"{record.name}.png" for record in records}
+        for folder in ("masks", "confidence")
+    )
+    for target in (*masks.values(), *confidences.values()):
+        keep_existing(target)
     labelled = total = 0
     for record in tracked(records, "labelling", console):
         result = label_record(loaded, record, threshold=threshold)
         mask = result.mask.numpy()
-        write_index_mask(Path(out) / "masks" / f"{record.name}.png", mask, loaded.classes)
+        write_index_mask(masks[record.name], mask, loaded.classes)
         grey = (result.confidence * 255).round().to(torch.uint8).numpy()
-        with written_atomically(Path(out) / "confidence" / f"{record.name}.png") as temporary:
+        with written_atomically(confidences[record.name]) as temporary:
             Image.fromarray(grey).save(temporary)
         labelled += int(np.count_nonzero(mask != IGNORE_INDEX))
         total += mask.size

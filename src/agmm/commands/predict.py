@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from agmm.commands.common import pick_device, tracked
+from agmm.commands.common import keep_existing, pick_device, tracked
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
 from agmm.datasets.images import IMAGE_SUFFIXES, read_image
@@ -94,21 +94,24 @@ def mask_paths(images: Path, out: Path) -> dict[Path, Path]:
     """Every picture with the place of its mask.
 
     Raises:
-        DataError: If there is no picture, a mask would overwrite a picture, or two pictures
-            would get the same mask.
+        DataError: If there is no picture, a mask would overwrite a file, or two pictures would
+            get the same mask.
     """
     if images.is_file():
         found = {images: out / f"{images.stem}.png"}
     else:
-        pictures = (p for p in sorted(images.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
-        found = {p: out / p.relative_to(images).with_suffix(".png") for p in pictures}
+        names = (path.relative_to(images) for path in sorted(images.rglob("*")))
+        found = {
+            images / name: out / name.with_suffix(".png")
+            for name in names
+            if name.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in name.parts)
+        }
     if not found:
         raise DataError(f"{images}: no pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) found there")
-    pictures_kept = {picture.resolve() for picture in found}
     owners: dict[Path, Path] = {}
     for picture, target in found.items():
-        if target.resolve() in pictures_kept:
-            raise DataError(f"{target}: is a picture; give another --out, so that it is kept")
+        keep_existing(target)
         if target in owners:
             raise DataError(
                 f"{picture} and {owners[target]}: both would be written to {target}; rename one"

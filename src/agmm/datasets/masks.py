@@ -52,7 +52,7 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
         return _from_colors(values, classes, path)
     if mode == "RGBA":
         # Strokes on a transparent layer: nothing was drawn there, whatever colour lies below.
-        colors = np.where(values[..., 3:] > 0, values[..., :3], np.uint8(VOID_COLOR))
+        colors = np.where(values[..., 3:] > 0, values[..., :3], np.array(VOID_COLOR, np.uint8))
         return _from_colors(colors, classes, path)
     if mode == "LA":
         values = values[..., 0]
