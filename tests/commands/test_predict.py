@@ -217,7 +217,7 @@ def test_nothing_is_written_where_a_mask_would_replace_a_picture(
 ) -> None:
     before = {path: path.read_bytes() for path in pictures.glob("**/*.*")}
 
-    with pytest.raises(DataError, match="is a picture"):
+    with pytest.raises(DataError, match="exists already"):
         predict(tiny_run, pictures, out=pictures, device="cpu")
 
     assert {path: path.read_bytes() for path in pictures.glob("**/*.*")} == before
@@ -229,5 +229,5 @@ def test_a_run_without_its_checkpoint_is_refused(
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns("best.ckpt", "last.ckpt"))
 
-    with pytest.raises(WeightsError, match=r"best\.ckpt: no such checkpoint"):
+    with pytest.raises(WeightsError, match=r"last\.ckpt: no such checkpoint"):
         predict(run, pictures, out=tmp_path / "masks", device="cpu")
