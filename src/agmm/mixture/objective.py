@@ -102,7 +102,7 @@ class AGMMLoss(nn.Module):
         labelled_weight: float = 10.0,
         variance_floor: float = 1e-4,
         temperature: float = 0.1,
-        network_prior: bool = True,
+        network_prior: bool = False,
         confidence_weighting: bool = True,
     ) -> None:
         super().__init__()

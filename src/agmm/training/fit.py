@@ -148,6 +148,8 @@ def _trainer(
             CSVLogger(logs, name="csv"),
             TensorBoardLogger(logs, name="tensorboard"),
         ],
+        # The same seed, the same weights: on the CPU this holds as it is.
+        deterministic="warn" if on_gpu else False,
         log_every_n_steps=min(10, config.val_every),
         num_sanity_val_steps=0,
         limit_val_batches=None if validates else 0,
