@@ -99,7 +99,9 @@ def test_every_python_block_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+    namespace: dict[str, Any] = {"__name__": "documentation"}
+    exec(compile(code, "documentation", "exec"), namespace)
+    assert namespace.keys() > {"__name__", "__builtins__"}, "a block that does nothing"
 
 
 @pytest.mark.parametrize("code", blocks("bash"))
