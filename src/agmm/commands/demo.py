@@ -48,7 +48,7 @@ class DemoResult(NamedTuple):
     seconds: float
 
 
-def demo(*, out: Path | str = "agmm-demo", steps: int = 300, seed: int = 0) -> list[DemoResult]:
+def demo(*, out: Path | str = "agmm-demo", steps: int = 200, seed: int = 0) -> list[DemoResult]:
     """Draw pictures, train partial-ce and agmm from strokes and dense from masks, and compare.
 
     Args:
