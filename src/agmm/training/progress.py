@@ -1,10 +1,11 @@
 """The progress bar of a whole training: step, loss terms, time left."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +14,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+
+class BarWithTerms(Progress):
+    """A progress bar with a line below it, which may be longer than the terminal is wide."""
+
+    terms = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, then the terms of the loss."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.terms)
 
 
 class TrainingProgress(ProgressBar):
@@ -28,18 +41,17 @@ class TrainingProgress(ProgressBar):
     def __init__(self, console: Console, max_steps: int) -> None:
         super().__init__()
         self.console, self.max_steps = console, max_steps
-        self.bar = Progress(
+        self.bar = BarWithTerms(
             TextColumn("[bold]training"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}"),
             console=console,
             transient=True,
         )
-        self.task = self.bar.add_task("training", total=max_steps, terms="")
+        self.task = self.bar.add_task("training", total=max_steps)
         self.enabled = True
 
     def disable(self) -> None:
@@ -67,12 +79,12 @@ class TrainingProgress(ProgressBar):
     ) -> None:
         """Move the bar and show the terms of the last step."""
         del pl_module, outputs, batch, batch_idx
-        terms = " ".join(
+        self.bar.terms = "  ".join(
             f"{name.removeprefix('train/')} {value:.3f}"
             for name, value in trainer.progress_bar_metrics.items()
             if name.startswith("train/")
         )
-        self.bar.update(self.task, completed=trainer.global_step, terms=terms)
+        self.bar.update(self.task, completed=trainer.global_step)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the validation's result above the bar, so that the course stays readable."""
