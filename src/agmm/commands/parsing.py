@@ -54,8 +54,7 @@ def build_parser(name: str, signature: Callable[..., Any], examples: str) -> Arg
     texts = {p.arg_name: " ".join((p.description or "").split()) for p in documentation.params}
     hints = typing.get_type_hints(signature)
     for parameter in inspect.signature(signature).parameters.values():
-        if not parameter.name.startswith("_"):
-            _add_argument(parser, parameter, hints[parameter.name], texts[parameter.name])
+        _add_argument(parser, parameter, hints[parameter.name], texts[parameter.name])
     return parser
 
 
