@@ -71,6 +71,7 @@ def data_module(
         std=(1.0, 1.0, 1.0),
         seed=0,
         complete=False,
+        background=None,
     )
     data = SegmentationData(
         views,

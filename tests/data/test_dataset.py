@@ -25,7 +25,7 @@ from agmm.datasets.images import read_image
 from agmm.datasets.masks import read_index_mask
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
-from agmm.labels.annotations import Annotation, Scribbles
+from agmm.labels.annotations import Annotation, Boxes, DenseMask, Scribbles, Tags
 from agmm.labels.forms import Form
 
 FORMS: tuple[Form, ...] = ("scribbles",)
@@ -37,8 +37,11 @@ def views_of(records: Sequence[Record], *, seed: int = 0, **changes: Any) -> Tra
         "mean": (0.5, 0.5, 0.5),
         "std": (0.25, 0.25, 0.25),
         "complete": True,
+        "background": None,
+        "forms": FORMS,
     }
-    return TrainingViews(records, FORMS, 3, seed=seed, **{**options, **changes})
+    options |= changes
+    return TrainingViews(records, options.pop("forms"), 3, seed=seed, **options)
 
 
 def assert_same(a: Sample, b: Sample) -> None:
@@ -200,12 +203,77 @@ def test_read_supervision_unites_the_forms_that_a_record_has(tiny_data: Path) ->
     record = dataset.split("train")[0]
     forms: tuple[Form, ...] = ("blocks", "points", "scribbles")
 
-    given = read_supervision(record, forms, (48, 64), 3, complete=True)
+    given = read_supervision(record, forms, (48, 64), 3, complete=True, background=None)
 
     points = read_index_mask(tiny_data / "points/a.png", dataset.classes)
     strokes = read_index_mask(tiny_data / "scribbles/a.png", dataset.classes)
     assert np.array_equal(given.seeds, np.where(points != 255, points, strokes))
     assert given.candidates.all()
+
+
+def test_guesses_yield_to_labels_and_stay_out_of_dense_masks(records: tuple[Record, ...]) -> None:
+    strokes, border = np.full((48, 64), 255, np.uint8), np.zeros((48, 64), np.uint8)
+    strokes[0], border[1] = 2, 255
+    labels: dict[Form, Any] = {
+        "scribbles": partial(Scribbles, strokes),
+        "dense": partial(DenseMask, border),
+    }
+    guess = partial(np.ones, (48, 64), np.uint8)
+    record = Record("a", records[0].image, labels, (guess,))
+
+    def seeds(*forms: Form) -> np.ndarray:
+        return read_supervision(record, forms, (48, 64), 3, complete=False, background=None).seeds
+
+    assert np.array_equal(seeds("scribbles"), np.where(strokes == 2, 2, 1))
+    assert np.array_equal(seeds("dense"), border)
+    assert (seeds() == 1).all()
+
+
+def box_records(records: Sequence[Record]) -> list[Record]:
+    """One picture with a box, one with a tag alone, one with neither."""
+    box = partial(Boxes, np.array([[8, 4, 30, 20]]), np.array([2], np.uint8))
+    tag = partial(Tags, np.array([1], np.uint8))
+    labels: list[Any] = [{"boxes": box}, {"tags": tag}, {}]
+    return [Record(str(i), records[0].image, given) for i, given in enumerate(labels)]
+
+
+def test_with_boxes_every_sample_has_candidates_by_pixel(records: tuple[Record, ...]) -> None:
+    view = training_view(scale=(1.0, 1.0), crop=(60, 64), color_jitter=0.0)
+    options: dict[str, Any] = {"view": view, "forms": ("boxes", "tags"), "background": 0}
+    boxed, tagged, bare = (views_of([record], **options)[5] for record in box_records(records))
+
+    assert {s["candidates"].shape for s in (boxed, tagged, bare)} == {(3, 60, 64)}
+    assert {s["candidates"].dtype for s in (boxed, tagged, bare)} == {torch.bool}
+    valid, inside = boxed["valid"], boxed["seeds"] == 255
+    assert boxed["candidates"][0].all()
+    assert not boxed["candidates"][1].any()
+    assert torch.equal(boxed["candidates"][2][valid], inside[valid])
+    assert (inside & valid).sum() == 22 * 16
+    assert tagged["candidates"][:2].all()
+    assert not tagged["candidates"][2].any()
+    assert bare["candidates"].all()
+    batch = next(
+        iter(DataLoader(views_of(box_records(records), **options), batch_sampler=[[0, 1, 2]]))
+    )
+    assert batch["candidates"].shape == (3, 3, 60, 64)
+
+
+def test_without_boxes_or_background_candidates_hold_for_the_picture(
+    records: tuple[Record, ...],
+) -> None:
+    for options in ({"forms": ("tags",), "background": 0}, {"forms": ("boxes", "tags")}):
+        views = views_of(box_records(records), **options)
+        assert {views[position]["candidates"].shape for position in range(3)} == {(3,)}
+
+
+def test_boxes_do_not_change_what_is_drawn(records: tuple[Record, ...]) -> None:
+    boxed, tagged, _ = (
+        views_of([record], forms=("boxes", "tags"), background=0)[7]
+        for record in box_records(records)
+    )
+
+    assert torch.equal(boxed["image"], tagged["image"])
+    assert torch.equal(boxed["valid"], tagged["valid"])
 
 
 def test_whole_pictures_come_in_the_order_of_the_records(tiny_data: Path) -> None:

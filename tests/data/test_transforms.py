@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import tv_tensors
 
-from agmm.data.transforms import RandomScale, Seeds, Valid, normalise, training_view
+from agmm.data.transforms import Candidates, RandomScale, Seeds, Valid, normalise, training_view
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 CROPS = st.tuples(st.integers(1, 48), st.integers(1, 48))
@@ -89,6 +89,26 @@ def test_padding_is_invalid_unlabelled_and_black(
     assert (labels[0][inside] == 0).all()
     assert (picture[:, ~inside] == 0).all()
     assert (picture[:, inside] == 200).all()
+
+
+def test_candidates_go_with_their_pixels_and_padding_allows_all() -> None:
+    seeds = np.full((4, 6), 255, np.uint8)
+    seeds[1, 4] = 0
+    planes = np.zeros((2, 4, 6), np.uint8)
+    planes[0, 1, 4], planes[1, :, :3] = 1, 1
+    view = training_view(scale=(0.5, 0.5), crop=(4, 4), color_jitter=0.0)
+
+    _, labels, valid, allowed = viewed(
+        view, *inputs_for(black((4, 6)), seeds), Candidates(torch.from_numpy(planes)), seed=0
+    )
+
+    inside = valid[0].bool()
+    assert inside.sum() == 2 * 3
+    assert allowed.dtype == torch.uint8
+    assert (allowed[:, ~inside] == 1).all()
+    assert torch.equal(allowed[0][inside] == 1, labels[0][inside] == 0)
+    # Three columns of six become one and a half: the half counts, as one of its pixels allows it.
+    assert allowed[1][inside].sum() == 2 * 2
 
 
 @given(seed=st.integers(0, 2**32), factor=FACTORS, crop=CROPS)

@@ -10,12 +10,16 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from agmm.labels.supervision import resize_seeds
+from agmm.labels.resizing import resize_candidates, resize_seeds
 from agmm.shapes import IGNORE_INDEX
 
 
 class Seeds(tv_tensors.Mask):  # type: ignore[misc]
     """Seeds of a picture; resized so that a single clicked pixel survives."""
+
+
+class Candidates(tv_tensors.Mask):  # type: ignore[misc]
+    """1 where a class may occur, a plane per class; resized so that no seed is excluded."""
 
 
 class Valid(tv_tensors.Mask):  # type: ignore[misc]
@@ -24,12 +28,20 @@ class Valid(tv_tensors.Mask):  # type: ignore[misc]
 
 @v2.functional.register_kernel(functional="resize", tv_tensor_cls=Seeds)  # type: ignore[untyped-decorator]
 def _resize_seeds(seeds: Seeds, size: list[int], **_: Any) -> Tensor:
-    """Resize by :func:`agmm.labels.supervision.resize_seeds`; interpolation does not apply."""
+    """Resize by `agmm.labels.resizing.resize_seeds`; interpolation does not apply."""
     height, width = size
     resized = torch.from_numpy(
         resize_seeds(seeds.squeeze(0).numpy().astype(np.uint8), height, width)
     )
     wrapped: Tensor = tv_tensors.wrap(resized[None], like=seeds)
+    return wrapped
+
+
+@v2.functional.register_kernel(functional="resize", tv_tensor_cls=Candidates)  # type: ignore[untyped-decorator]
+def _resize_candidates(candidates: Candidates, size: list[int], **_: Any) -> Tensor:
+    """Resize by `agmm.labels.resizing.resize_candidates`; interpolation does not apply."""
+    resized = resize_candidates(candidates.bool().numpy(), *size)
+    wrapped: Tensor = tv_tensors.wrap(torch.from_numpy(resized.view(np.uint8)), like=candidates)
     return wrapped
 
 
@@ -47,16 +59,17 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one of picture, seeds and validity to the drawn size."""
+        """Resize one of picture, seeds, candidates and validity to the drawn size."""
         return self._call_kernel(F.resize, inpt, size=params["size"], antialias=True)
 
 
 def training_view(
     *, scale: tuple[float, float], crop: tuple[int, int], color_jitter: float
 ) -> v2.Transform:
-    """Random scale, crop, horizontal flip and colours of (picture, seeds, valid).
+    """Random scale, crop, horizontal flip and colours of a picture with its labels.
 
-    Smaller pictures are padded: the picture with black, the seeds with 255, valid with 0.
+    Smaller pictures are padded: the picture with black, the seeds with 255, candidates with 1,
+    valid with 0.
 
     Args:
         scale: Lowest and highest factor on the picture's size.
@@ -64,9 +77,10 @@ def training_view(
         color_jitter: Strength of brightness, contrast and saturation, 0 to 1; hue gets a tenth.
 
     Returns:
-        A transform of ``(tv_tensors.Image, Seeds, Valid)`` that draws from torch's generator.
+        A transform of any of ``tv_tensors.Image``, `Seeds`, `Candidates` and `Valid` together,
+        that draws from torch's generator; what it draws does not depend on which there are.
     """
-    fill: Mapping[type, int] = {tv_tensors.Image: 0, Seeds: IGNORE_INDEX, Valid: 0}
+    fill: Mapping[type, int] = {tv_tensors.Image: 0, Seeds: IGNORE_INDEX, Candidates: 1, Valid: 0}
     steps: list[v2.Transform] = [
         RandomScale(*scale),
         v2.RandomCrop(crop, pad_if_needed=True, fill=dict(fill)),

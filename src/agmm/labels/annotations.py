@@ -35,29 +35,89 @@ class Points:
     form: ClassVar[Form] = "points"
 
     def __post_init__(self) -> None:
-        xy, classes = self.xy, self.classes
-        if xy.ndim != 2 or xy.shape[1] != 2 or xy.dtype.kind not in "fiu":
-            raise InputError(
-                f"Points.xy must be numbers of shape (n, 2), but is {xy.dtype} of shape {xy.shape}."
-                " Give one row (x, y) per click."
-            )
-        if classes.shape != xy.shape[:1] or classes.dtype != np.uint8:
-            raise InputError(
-                f"Points.classes must be uint8 of shape ({len(xy)},), one per click, but is"
-                f" {classes.dtype} of shape {classes.shape}."
-            )
-        bad = np.flatnonzero(~np.isfinite(xy).all(axis=1))
-        if bad.size:
-            raise InputError(
-                f"Points.xy must be finite, but click {bad[0]} is at {tuple(xy[bad[0]].tolist())}."
-                " Drop it or give its place."
-            )
-        unlabelled = np.flatnonzero(classes == IGNORE_INDEX)
-        if unlabelled.size:
-            raise InputError(
-                f"Points.classes: click {unlabelled[0]} has class {IGNORE_INDEX}, which means"
-                " unlabelled. Drop such clicks."
-            )
+        _validate_rows("Points.xy", self.xy, 2, "(x, y) per click")
+        _validate_classes("Points", self.classes, len(self.xy))
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes, each round one object or a group of objects of one class.
+
+    Args:
+        xyxy: (n, 4), finite, xmin, ymin, xmax, ymax in pixels of the picture, x to the right and y
+            down; the maxima are exclusive, so a box of one pixel is (3, 1, 4, 2). Whether they are
+            in order and inside of the picture is judged with its size, in `agmm.labels.boxes`.
+        classes: (n,), uint8, 0..254.
+
+    Raises:
+        InputError: A wrong shape or type, a coordinate that is not finite, or class 255.
+
+    Example:
+        >>> boxes = Boxes(np.array([[3, 1, 4, 2]]), np.array([7], dtype=np.uint8))
+        >>> boxes.form, len(boxes.classes)
+        ('boxes', 1)
+    """
+
+    xyxy: Float[np.ndarray, "n 4"] | Integer[np.ndarray, "n 4"]
+    classes: UInt8[np.ndarray, " n"]
+
+    form: ClassVar[Form] = "boxes"
+
+    def __post_init__(self) -> None:
+        _validate_rows("Boxes.xyxy", self.xyxy, 4, "(xmin, ymin, xmax, ymax) per box")
+        _validate_classes("Boxes", self.classes, len(self.xyxy))
+
+
+@dataclass(frozen=True, eq=False)
+class Tags:
+    """Image-level tags: the classes that the picture shows, without their place.
+
+    Args:
+        classes: (n,), uint8, 0..254, the tagged classes; a class may come twice. The background
+            need not be among them: it may occur in any picture.
+
+    Raises:
+        InputError: A wrong shape or type, or class 255.
+
+    Example:
+        >>> Tags(np.array([7, 3], dtype=np.uint8)).form
+        'tags'
+    """
+
+    classes: UInt8[np.ndarray, " n"]
+
+    form: ClassVar[Form] = "tags"
+
+    def __post_init__(self) -> None:
+        _validate_classes("Tags", self.classes, len(self.classes))
+
+
+def _validate_rows(name: str, values: np.ndarray, columns: int, row: str) -> None:
+    if values.ndim != 2 or values.shape[1] != columns or values.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name} must be numbers of shape (n, {columns}), but is {values.dtype} of shape"
+            f" {values.shape}. Give one row {row}."
+        )
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"{name} must be finite, but row {bad[0]} is {tuple(values[bad[0]].tolist())}."
+            " Drop it or give its place."
+        )
+
+
+def _validate_classes(name: str, classes: np.ndarray, expected: int) -> None:
+    if classes.shape != (expected,) or classes.dtype != np.uint8:
+        raise InputError(
+            f"{name}.classes must be uint8 of shape ({expected},), but is {classes.dtype} of shape"
+            f" {classes.shape}."
+        )
+    unlabelled = np.flatnonzero(classes == IGNORE_INDEX)
+    if unlabelled.size:
+        raise InputError(
+            f"{name}.classes: number {unlabelled[0]} is class {IGNORE_INDEX}, which means"
+            " unlabelled. Drop such entries."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,4 +193,4 @@ class DenseMask(_IndexMap):
     form: ClassVar[Form] = "dense"
 
 
-Annotation = Points | Scribbles | Blocks | DenseMask
+Annotation = Points | Scribbles | Blocks | Boxes | Tags | DenseMask

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-Form = Literal["points", "scribbles", "blocks", "dense"]
+Form = Literal["points", "scribbles", "blocks", "boxes", "tags", "dense"]
 """The kinds of label that a data set may have."""
 
 FORMS: tuple[Form, ...] = get_args(Form)

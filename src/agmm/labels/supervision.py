@@ -218,13 +218,15 @@ def _first_excluded(seeds: MaskArray, candidates: Candidates) -> tuple[int, int]
         allowed = np.ones(256, dtype=np.bool_)
         allowed[: len(candidates)] = candidates
         return _first_true(~allowed[seeds])
-    labelled = seeds != IGNORE_INDEX
-    index = np.where(labelled, seeds, 0)[None]
-    allowed = np.take_along_axis(candidates, index, axis=0)[0]
-    return _first_true(labelled & ~allowed)
+    excluded = np.zeros(seeds.shape, dtype=np.bool_)
+    for label in np.flatnonzero(np.bincount(seeds.ravel(), minlength=256)[:IGNORE_INDEX]):
+        excluded |= (seeds == label) & ~candidates[label]
+    return _first_true(excluded)
 
 
 def _reject_pixel_without_candidate(candidates: Candidates) -> None:
+    if any(plane.all() for plane in candidates):
+        return  # the usual case, such as a background that may be anywhere; ends at its plane
     possible = candidates.any(axis=0)
     if possible.all():
         return

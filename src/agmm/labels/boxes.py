@@ -1,0 +1,117 @@
+"""Boxes against the size of their picture: what is wrong with them, repairs, covered pixels."""
+
+import math
+
+import numpy as np
+
+from agmm.errors import DataError
+from agmm.labels.annotations import Boxes
+
+Window = tuple[slice, slice]
+"""Rows and columns of a box."""
+
+
+def box_faults(boxes: Boxes, size: tuple[int, int]) -> tuple[str, ...]:
+    """Tell which boxes cannot be used as they are.
+
+    Args:
+        boxes: The boxes of one picture.
+        size: (H, W) of the picture in pixels.
+
+    Returns:
+        One sentence for each box that has its corners in the wrong order, has no pixel, or
+        reaches out of the picture, with the box's number (from 1), class and coordinates; none if
+        all boxes are fine.
+
+    Example:
+        >>> boxes = Boxes(np.array([[3, 1, 4, 2], [4, 1, 3, 2]]), np.array([7, 7], np.uint8))
+        >>> box_faults(boxes, (5, 5))
+        ('box 2 of class 7 at (4, 1, 3, 2) has its corners in the wrong order',)
+    """
+    return tuple(fault for fault in _faults(boxes, size) if fault)
+
+
+def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[Boxes, tuple[str, ...]]:
+    """Repair faulty boxes: put corners in order, cut off what is outside, drop what is empty.
+
+    Args:
+        boxes: The boxes of one picture.
+        size: (H, W) of the picture in pixels.
+
+    Returns:
+        Boxes without a fault, and one sentence for each that was changed or dropped. Boxes
+        without a fault come back as they are, in the same order.
+
+    Example:
+        >>> boxes = Boxes(np.array([[4, 1, 3, 9], [8, 8, 9, 9]]), np.array([7, 7], np.uint8))
+        >>> repaired, notes = clip_boxes(boxes, (5, 5))
+        >>> repaired.xyxy.tolist()
+        [[3, 1, 4, 5]]
+        >>> notes[1]
+        'box 2 of class 7 at (8, 8, 9, 9) reaches out of the picture of 5x5 pixels: dropped'
+    """
+    H, W = size
+    low = np.minimum(boxes.xyxy[:, :2], boxes.xyxy[:, 2:])
+    high = np.maximum(boxes.xyxy[:, :2], boxes.xyxy[:, 2:])
+    clipped = np.clip(np.concatenate([low, high], axis=1), 0, (W, H, W, H))
+    kept = (clipped[:, :2] < clipped[:, 2:]).all(axis=1)
+    notes = tuple(
+        f"{fault}: {f'now {_coordinates(box)}' if keep else 'dropped'}"
+        for fault, box, keep in zip(_faults(boxes, size), clipped, kept, strict=True)
+        if fault
+    )
+    return Boxes(clipped[kept], boxes.classes[kept]), notes
+
+
+def covered(boxes: Boxes, size: tuple[int, int]) -> tuple[Window, ...]:
+    """Give the pixels of each box: all that it touches.
+
+    Args:
+        boxes: The boxes of one picture.
+        size: (H, W) of the picture in pixels.
+
+    Returns:
+        For each box its rows ⌊ymin⌋ to ⌈ymax⌉ − 1 and its columns ⌊xmin⌋ to ⌈xmax⌉ − 1, as slices;
+        each has at least one pixel.
+
+    Raises:
+        DataError: A box is faulty; see `box_faults`.
+
+    Example:
+        >>> boxes = Boxes(np.array([[2.5, 1.0, 3.5, 2.0]]), np.array([7], np.uint8))
+        >>> covered(boxes, (5, 5))
+        ((slice(1, 2, None), slice(2, 4, None)),)
+    """
+    faults = box_faults(boxes, size)
+    if faults:
+        raise DataError(
+            f"boxes: {len(faults)} of {len(boxes.classes)} are faulty: {faults[0]}. Correct them,"
+            " or have them repaired with clip_boxes."
+        )
+    return tuple(
+        (slice(math.floor(ymin), math.ceil(ymax)), slice(math.floor(xmin), math.ceil(xmax)))
+        for xmin, ymin, xmax, ymax in boxes.xyxy.tolist()
+    )
+
+
+def _faults(boxes: Boxes, size: tuple[int, int]) -> list[str]:
+    """For each box what is wrong with it; empty where nothing is."""
+    (H, W), (xmin, ymin, xmax, ymax) = size, boxes.xyxy.T
+    reversed_ = (xmax < xmin) | (ymax < ymin)
+    empty = ~reversed_ & ((xmax == xmin) | (ymax == ymin))
+    outside = np.any((boxes.xyxy < 0) | (boxes.xyxy > (W, H, W, H)), axis=1)
+    kinds = (
+        (reversed_, "has its corners in the wrong order"),
+        (empty, "has no pixel"),
+        (outside, f"reaches out of the picture of {W}x{H} pixels"),
+    )
+    faults = []
+    for index, (box, label) in enumerate(zip(boxes.xyxy, boxes.classes, strict=True)):
+        wrong = " and ".join(text for found, text in kinds if found[index])
+        head = f"box {index + 1} of class {label} at {_coordinates(box)} "
+        faults.append(head + wrong if wrong else "")
+    return faults
+
+
+def _coordinates(box: np.ndarray) -> str:
+    return f"({', '.join(f'{value:g}' for value in box.tolist())})"
