@@ -1,5 +1,6 @@
 """Everything that is wrong with a data set is told at once."""
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from agmm.datasets.check import FormCounts, Required, check
 from agmm.datasets.reader import checked, read_dataset
+from agmm.datasets.records import Dataset
 from agmm.errors import DataError
+from agmm.labels.annotations import Boxes
 from agmm.labels.forms import Form
 
 Draw = Callable[..., Path]
@@ -153,6 +156,155 @@ def test_clicks_or_strokes_all_over_a_picture_are_a_fault(
     assert not checked(read_dataset(tiny), {"train": (form,)}).skipped
 
 
+@pytest.fixture
+def boxed(tiny: Path) -> Path:
+    """The tiny set with a background, boxes for both pictures and tags for one of them."""
+    (tiny / "classes.txt").write_text("background\nroad\ncar\n")
+    (tiny / "boxes.csv").write_text(
+        "image,class,xmin,ymin,xmax,ymax\na,road,0,1,2,3\nb,car,1,0,4,1\nb,road,0,2,1,3\n"
+        "b,road,0,1,1,2\n"
+    )
+    (tiny / "tags.csv").write_text("image,tags\na,road car\n")
+    return tiny
+
+
+def add_box(root: Path, line: str) -> None:
+    with (root / "boxes.csv").open("a") as file:
+        file.write(line + "\n")
+
+
+def boxes_of(dataset: Dataset, name: str) -> Boxes:
+    (record,) = (r for r in dataset.splits["train"] if r.name == name)
+    boxes = record.labels["boxes"]()
+    assert isinstance(boxes, Boxes)
+    return boxes
+
+
+def test_boxes_and_tags_are_counted(boxed: Path) -> None:
+    report = check(read_dataset(boxed), {"train": ("boxes", "tags")})
+    assert report.faults == {"train": ()}
+    assert report.repaired == ()
+    assert report.counts["train"] == {
+        "boxes": FormCounts(2, (0, 3, 1), ()),  # three boxes round roads, one round a car
+        "tags": FormCounts(1, (0, 1, 1), ()),
+    }
+    assert report.unlabelled == {"train": ()}
+
+
+def test_pictures_with_background_only_are_counted_and_not_unlabelled(boxed: Path) -> None:
+    (boxed / "tags.csv").write_text("image,tags\na,road\nb,\n")
+    (boxed / "boxes.csv").write_text("image,class,xmin,ymin,xmax,ymax\na,road,0,0,1,1\nb,,,,,\n")
+    report = check(read_dataset(boxed), {"train": ("boxes", "tags")})
+    assert report.faults == {"train": ()}
+    assert report.counts["train"]["tags"] == FormCounts(2, (0, 1, 0), ("b",))
+    assert report.counts["train"]["boxes"] == FormCounts(2, (0, 1, 0), ("b",))
+    assert report.unlabelled == {"train": ()}
+
+
+def test_without_a_background_an_empty_tag_list_is_a_fault(boxed: Path) -> None:
+    (boxed / "classes.txt").write_text("sky\nroad\ncar\n")
+    (boxed / "tags.csv").write_text("image,tags\na,road\nb,\n")
+    with pytest.raises(DataError, match=r"b.jpg: tags: no class is named, and none is called back"):
+        checked(read_dataset(boxed), {"train": ("tags",)})
+    (boxed / "boxes.csv").write_text("image,class,xmin,ymin,xmax,ymax\na,road,0,0,1,1\nb,,,,,\n")
+    report = check(read_dataset(boxed), {"train": ("boxes",)})
+    assert report.faults == {"train": ()}
+    assert report.unlabelled == {"train": ("b",)}
+
+
+def test_faulty_boxes_are_faults_one_by_one(boxed: Path) -> None:
+    add_box(boxed, "a,car,3,0,2,1")
+    add_box(boxed, "a,car,3,0,9,1")
+    with pytest.raises(DataError) as caught:
+        checked(read_dataset(boxed), {"train": ("boxes",)})
+    message = str(caught.value)
+    assert "2 faults in 1 files" in message
+    where = "a.jpg: boxes: box {} of class 2 at {} "
+    assert where.format(2, "(3, 0, 2, 1)") + "has its corners in the wrong order." in message
+    assert where.format(3, "(3, 0, 9, 1)") + "reaches out of the picture of 4x3 pixels." in message
+    assert "Correct it, or have it repaired with clip_boxes." in message
+    result = checked(read_dataset(boxed), {"train": ("boxes",)}, skip_bad=True)
+    assert [record.name for record in result.splits["train"]] == ["b"]
+    assert result.repaired == ()
+
+
+def test_faulty_boxes_can_be_repaired(boxed: Path) -> None:
+    add_box(boxed, "a,car,3,0,2,1")
+    add_box(boxed, "a,car,3,0,9,1")
+    add_box(boxed, "b,car,7,0,9,1")
+    dataset = read_dataset(boxed)
+
+    result = checked(dataset, {"train": ("boxes",)}, clip_boxes=True)
+
+    assert result.skipped == ()
+    assert [(r.name, r.file.name, r.reason) for r in result.repaired] == [
+        (
+            "a",
+            "a.jpg",
+            (
+                "boxes: box 2 of class 2 at (3, 0, 2, 1) has its corners in the wrong order:"
+                " now (2, 0, 3, 1)"
+            ),
+        ),
+        (
+            "a",
+            "a.jpg",
+            (
+                "boxes: box 3 of class 2 at (3, 0, 9, 1) reaches out of the picture of 4x3 pixels:"
+                " now (3, 0, 4, 1)"
+            ),
+        ),
+        (
+            "b",
+            "b.jpg",
+            (
+                "boxes: box 4 of class 2 at (7, 0, 9, 1) reaches out of the picture of 4x3 pixels:"
+                " dropped"
+            ),
+        ),
+    ]
+    repaired = boxes_of(pickle.loads(pickle.dumps(result)), "a")
+    assert repaired.xyxy.tolist() == [[0, 1, 2, 3], [2, 0, 3, 1], [3, 0, 4, 1]]
+    assert boxes_of(result, "b").classes.tolist() == [2, 1, 1]
+    assert boxes_of(dataset, "a").xyxy.tolist()[1] == [3, 0, 2, 1]  # what was listed is as it was
+    again = checked(result, {"train": ("boxes",)})
+    assert again.splits == result.splits
+    assert check(dataset, {"train": ("boxes",)}, clip_boxes=True).repaired == result.repaired
+
+
+def test_boxes_without_a_fault_are_left_alone(boxed: Path) -> None:
+    dataset = read_dataset(boxed)
+    result = checked(dataset, {"train": ("boxes",)}, clip_boxes=True)
+    assert result.splits == dataset.splits
+    assert result.repaired == ()
+
+
+def test_boxes_of_a_picture_that_cannot_be_read_are_not_judged(boxed: Path) -> None:
+    (boxed / "images/train/a.jpg").write_bytes(b"")
+    (fault,) = check(read_dataset(boxed), {"train": ("boxes",)}).faults["train"]
+    assert "cannot be read" in fault.reason
+
+
+def test_all_contradictions_of_a_picture_are_listed(boxed: Path, draw: Draw) -> None:
+    (boxed / "tags.csv").write_text("image,tags\na,car\n")
+    draw("points/a.png", [[255, 255, 2, 255], [255] * 4, [255] * 4])
+    draw("blocks/a.png", [[255, 255, 0, 0], [255] * 4, [255, 1, 255, 255]])
+    report = check(read_dataset(boxed), {"train": ("tags", "boxes", "points", "blocks")})
+    reasons = [f.reason for f in report.faults["train"] if f.name == "a"]
+    assert [reason.partition(": ")[0] for reason in reasons] == [
+        str(boxed / "images/train/a.jpg")
+    ] * len(reasons)
+    told = [
+        "the box round the pixel x=0, y=1 is class 1 in boxes, which the tags do not name (4 ",
+        "the pixel x=1, y=2 is class 1 in blocks, which the tags do not name (1 ",
+        "the pixel x=2, y=0 is class 2 in points, but no box of this class covers it",
+        "the pixel x=2, y=0 is class 2 in points and class 0 in blocks (1 ",
+    ]
+    assert len(reasons) == len(told)
+    for part in told:
+        assert sum(part in reason for reason in reasons) == 1
+
+
 def test_a_contradiction_names_picture_pixel_and_forms(tiny: Path, draw: Draw) -> None:
     draw("blocks/b.png", [[1, 1, 1, 1]] * 3)
     with pytest.raises(
@@ -182,4 +334,13 @@ def test_camvid_has_no_fault(shared: Path) -> None:
     report = check(dataset, {"val": ("dense",)})
     assert report.faults == {"val": ()}
     assert report.counts["val"]["dense"].pictures == 101
-    assert min(report.counts["val"]["dense"].pixels) > 0
+    assert min(report.counts["val"]["dense"].per_class) > 0
+
+
+def test_the_labels_of_voc_mini_agree_but_for_one_picture(shared: Path) -> None:
+    """Its annotators saw a person that the tags do not name."""
+    dataset = read_dataset(shared / "data" / "voc_mini")
+    report = check(dataset, {"train": ("tags", "boxes")})
+    faults = report.faults["train"]
+    assert {fault.name for fault in faults} == {"2008_005245"}
+    assert report.counts["train"]["boxes"].pictures == 999

@@ -132,6 +132,42 @@ def test_given_labels_are_kept_whatever_network_mixture_and_threshold_say() -> N
         assert (result.mask[seeds == 255] == sure_of).all()
 
 
+def test_guessed_seeds_help_but_may_be_mended() -> None:
+    seeds = np.full((12, 16), 255, np.uint8)
+    seeds[2, 3], seeds[5, 9] = 0, 1
+    annotated = seeds.copy()
+    annotated[5, 9] = 255
+    posterior = torch.zeros(1, K, 3, 4)
+    posterior[:, 2] = 1
+    objective = Recorder(posterior)
+    given = Supervision(seeds, np.ones(K, np.bool_))
+
+    result = labelled_picture(objective, random_image(), given, annotated=annotated)
+
+    assert [objective.seen["seeds"][0, 2, 3], objective.seen["seeds"][0, 5, 9]] == [0, 1]
+    assert [result.mask[2, 3], result.mask[5, 9]] == [0, 2]
+    assert result.confidence[2, 3] == 1
+
+
+@pytest.mark.parametrize("image_scale", [0.5, 1.0])
+def test_candidates_by_pixel_reach_the_mixture_at_its_scale(image_scale: float) -> None:
+    candidates = np.ones((K, 12, 16), np.bool_)
+    candidates[2, :, 5:] = False
+    objective = Recorder(posterior_of(3, 4))
+
+    result = labelled_picture(
+        objective, random_image(), unlabelled(candidates=candidates), image_scale=image_scale
+    )
+
+    seen = objective.seen["candidates"]
+    assert seen.shape == (1, K, round(12 * image_scale), round(16 * image_scale))
+    assert seen[0, :2].all()
+    last = {1.0: 5, 0.5: 3}[image_scale]  # the fifth column shares its cell with the sixth
+    assert seen[0, 2, :, :last].all()
+    assert not seen[0, 2, :, last:].any()
+    assert (result.mask[:, 5:] != 2).all()
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.45, 0.6, 1.0])
 def test_below_the_threshold_a_pixel_is_unlabelled(threshold: float) -> None:
     image, objective = random_image(), Recorder(posterior_of(3, 4))

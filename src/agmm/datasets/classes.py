@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agmm.datasets.text import read_text
 from agmm.errors import DataError
 from agmm.shapes import IGNORE_INDEX
 
@@ -116,7 +117,12 @@ def read_classes(path: Path) -> Classes:
         >>> classes.names, classes.colors
         (('traffic light', 'road'), ((255, 0, 0), (128, 64, 128)))
     """
-    lines = [line.strip() for line in _decoded(path).rstrip().splitlines()]
+    text = read_text(
+        path,
+        missing="Write one with the name of one class on each line, in the order of their indices"
+        " in the masks.",
+    )
+    lines = [line.strip() for line in text.rstrip().splitlines()]
     if not lines:
         raise DataError(f"{path}: is empty. Write the name of one class on each line.")
     if len(lines) > IGNORE_INDEX:
@@ -160,24 +166,6 @@ def voc_colors(count: int) -> tuple[Color, ...]:
         return sum((index >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(3))
 
     return tuple((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(count))
-
-
-def _decoded(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: there is no such file. Write one with the name of one class on each line,"
-            " in the order of their indices in the masks."
-        ) from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}, line {line}: is not UTF-8 (byte 0x{data[error.start]:02x}). Save the file as"
-            " UTF-8."
-        ) from error
 
 
 def _parse_line(line: str, where: str) -> tuple[str, Color | None]:

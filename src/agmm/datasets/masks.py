@@ -1,10 +1,12 @@
 """Index masks on disk: PNGs whose pixels are class indices, 255 = unlabelled."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from agmm.datasets.classes import VOID_COLOR, Classes, Color, voc_colors
 from agmm.datasets.images import opened_image, upright
@@ -62,13 +64,17 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
     return _from_values(values, classes, path)
 
 
-def write_index_mask(path: Path, mask: MaskArray, classes: Classes) -> None:
+def write_index_mask(
+    path: Path, mask: MaskArray, classes: Classes, *, text: Mapping[str, str] | None = None
+) -> None:
     """Write a mask as a palette PNG in the colours of its classes, atomically.
 
     Args:
         path: The file to write, ending in ``.png``.
         mask: (H, W), uint8, class index 0..K-1 or 255 = unlabelled.
         classes: The data set's classes.
+        text: Notes that the file shall carry, by keyword; a reader finds them in Pillow's
+            ``image.info``.
 
     Raises:
         InputError: Another suffix, or an array that is no such mask.
@@ -97,8 +103,11 @@ def write_index_mask(path: Path, mask: MaskArray, classes: Classes) -> None:
     palette = [*classes.colors, *voc_colors(IGNORE_INDEX)[len(classes) :], VOID_COLOR]
     image = Image.fromarray(mask)
     image.putpalette([channel for color in palette for channel in color])
+    notes = PngInfo()
+    for keyword, value in (text or {}).items():
+        notes.add_text(keyword, value)
     with written_atomically(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=notes)
 
 
 def read_palette(path: Path) -> list[int] | None:

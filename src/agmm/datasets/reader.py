@@ -6,12 +6,14 @@ from pathlib import Path
 from agmm.datasets.check import checked
 from agmm.datasets.folder import is_folder, read_folder
 from agmm.datasets.records import Dataset
+from agmm.datasets.voc import is_voc, read_voc
 from agmm.errors import ConfigError, DataError
 
 __all__ = ["FORMATS", "checked", "read_dataset"]
 
 _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
     "folder": (is_folder, read_folder, "images/ and classes.txt"),
+    "voc": (is_voc, read_voc, "JPEGImages/ and ImageSets/Segmentation/ or Annotations/"),
 }
 """Name to: how it is recognised, how it is read, and what it is recognised by."""
 
@@ -27,8 +29,10 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
 
     Args:
         path: The data set's folder.
-        format: How it is laid out: "folder" (``images/``, ``masks/``, ``points/``,
-            ``scribbles/``, ``blocks/``, ``classes.txt``), or "auto" to find out.
+        format: How it is laid out: "folder" (``images/``, ``masks/``, ``classes.txt``), "voc"
+            (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``), or "auto"
+            to find out. Beside either may lie ``points/``, ``scribbles/``, ``blocks/``,
+            ``boxes.csv``, ``tags.csv`` and ``clicks.json``.
 
     Returns:
         The records of all splits, sorted by name.

@@ -8,6 +8,7 @@ from agmm.datasets.classes import Classes
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation
 from agmm.labels.forms import Form
+from agmm.shapes import MaskArray
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,14 @@ class Record:
         image: The picture's file.
         labels: For each form that was given a function that reads it. It raises `DataError` if
             the label cannot be read or does not fit the picture. Picklable.
+        guesses: Functions that read seeds which no annotator gave, such as those from class
+            activation maps: (H, W), uint8, 255 = unlabelled. They yield to the labels. Picklable.
     """
 
     name: str
     image: Path
     labels: Mapping[Form, Callable[[], Annotation]]
+    guesses: tuple[Callable[[], MaskArray], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,21 @@ class Skipped:
         name: The record's name, or the label's where there is no picture.
         file: The picture, or the label where there is no picture.
         reason: What is wrong and how to mend it.
+    """
+
+    name: str
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A label that was repaired because the caller wished so.
+
+    Args:
+        name: The record's name.
+        file: The picture.
+        reason: What was wrong and what it is now.
     """
 
     name: str
@@ -69,8 +88,9 @@ class Dataset:
         skipped: What was left out because it was bad and the caller wished so.
         unmatched: Label files without a picture. Whether they are a fault depends on which forms
             the caller needs; see `agmm.datasets.check.checked`.
-        unlabelled: For each checked split the names of pictures whose labels have no labelled
-            pixel. That is no fault, but they teach nothing by themselves.
+        unlabelled: For each checked split the names of pictures whose labels say nothing, as no
+            pixel is labelled. That is no fault, but they teach nothing by themselves.
+        repaired: What was repaired because the caller wished so.
     """
 
     root: Path
@@ -79,6 +99,7 @@ class Dataset:
     skipped: tuple[Skipped, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()
     unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    repaired: tuple[Repaired, ...] = ()
 
     def split(self, name: str) -> tuple[Record, ...]:
         """Give the records of one split.
@@ -97,6 +118,6 @@ class Dataset:
             found = ", ".join(f"{split} ({len(self.splits[split])})" for split in self.splits)
             raise DataError(
                 f"{self.root}: there are no pictures for the split {name!r}; found: {found}."
-                f" Put them into images/{name}/, or name another split."
+                f" Add pictures of this split, or name another one."
             )
         return records

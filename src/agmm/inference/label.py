@@ -12,7 +12,7 @@ from agmm.data.transforms import normalise
 from agmm.labels.supervision import Supervision, resize
 from agmm.mixture import pseudo_labels
 from agmm.models.segmenter import Segmenter
-from agmm.shapes import IGNORE_INDEX, ImageArray
+from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 
 
 class LabelledPicture(NamedTuple):
@@ -38,11 +38,14 @@ def label_picture(
     image: ImageArray,
     given: Supervision,
     *,
+    annotated: MaskArray | None = None,
     image_scale: float,
     threshold: float,
     device: torch.device | str,
 ) -> LabelledPicture:
     """Pseudo labels of one picture: argmax of p·γ over the candidates; given labels are kept.
+
+    Guessed seeds help to find the centres of the classes, but may be mended like any other pixel.
 
     The whole picture goes through the network at once, since the centres of its classes come
     from all of its labelled pixels.
@@ -51,7 +54,9 @@ def label_picture(
         model: Network in eval mode.
         objective: Its objective in eval mode, with the contract of ``AGMMLoss``.
         image: RGB picture, ``H W 3``, uint8.
-        given: Its labels, ``H W``.
+        given: Its labels, ``H W``, guessed seeds among them if there are any.
+        annotated: What the annotator labelled, ``H W``, 255 = unlabelled, which is kept as it is;
+            None = all the seeds of ``given``.
         image_scale: Factor on the picture's size that the network was trained with.
         threshold: Pixels of a lower confidence become 255; 0 to 1.
         device: Where network and objective are.
@@ -74,7 +79,7 @@ def label_picture(
     posterior = _enlarged(posterior.float(), size)
     allowed = torch.from_numpy(given.candidates)
     mask, confidence = pseudo_labels(probs, posterior, allowed[None], threshold=threshold)
-    labelled = torch.from_numpy(given.seeds)
+    labelled = torch.from_numpy(given.seeds if annotated is None else annotated)
     keep = labelled != IGNORE_INDEX
     return LabelledPicture(
         probs=probs[0],

@@ -1,0 +1,157 @@
+"""Decoding one picture with its labels, and telling what is wrong with it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from jaxtyping import Int64
+
+from agmm.datasets.images import read_image
+from agmm.datasets.records import Record
+from agmm.errors import DataError
+from agmm.labels.annotations import Annotation, Boxes, Points, Tags
+from agmm.labels.boxes import box_faults, clip_boxes
+from agmm.labels.contradictions import contradictions
+from agmm.labels.forms import Form
+from agmm.shapes import IGNORE_INDEX
+
+_SPARSE = 0.5
+"""Share of the pixels above which clicks or strokes must be a mask whose 0 means 'not drawn'."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `inspect` found.
+
+    Args:
+        record: The record; with repaired boxes if they were to be repaired.
+        reasons: What is wrong, each with file and remedy; none if the picture can be used.
+        repairs: What was repaired.
+        counts: For each form that could be read how often each class is labelled (K,): pixels,
+            clicks, boxes, or 1 for a tag.
+        unlabelled: Whether nothing is wrong, but the labels say nothing.
+    """
+
+    record: Record
+    reasons: tuple[str, ...]
+    repairs: tuple[str, ...]
+    counts: Mapping[Form, Int64[np.ndarray, " k"]]
+    unlabelled: bool
+
+
+def inspect(
+    record: Record,
+    forms: Sequence[Form],
+    num_classes: int,
+    *,
+    background: int | None,
+    clip: bool,
+) -> Finding:
+    """Decode a picture and its labels and tell everything that is wrong with them.
+
+    Args:
+        record: The picture and its labels.
+        forms: The forms that count; the picture needs one of them.
+        num_classes: K, 1..255.
+        background: Index of the background; None if no class is one.
+        clip: Repair faulty boxes instead of refusing them.
+
+    Returns:
+        What is wrong, what was repaired, and what is there.
+    """
+    reasons: list[str] = []
+    present = [form for form in forms if form in record.labels]
+    if not present:
+        reasons.append(
+            f"{record.image}: has no label of the form {' or '.join(forms)}. Add one, or remove"
+            " the picture."
+        )
+    size, annotations = _read(record, present, reasons)
+    repairs: tuple[str, ...] = ()
+    boxes = annotations.get("boxes")
+    if isinstance(boxes, Boxes) and size is not None:
+        if clip:
+            boxes, repairs = clip_boxes(boxes, size)
+            annotations["boxes"] = boxes
+            reader = partial(Boxes, boxes.xyxy, boxes.classes)
+            if repairs:
+                record = replace(record, labels={**record.labels, "boxes": reader})
+        reasons.extend(
+            f"{record.image}: boxes: {fault}. Correct it, or have it repaired with clip_boxes."
+            for fault in box_faults(boxes, size)
+        )
+    counts = {form: _count(annotation, num_classes) for form, annotation in annotations.items()}
+    reasons.extend(_implausible(record, counts, size))
+    if size is not None and not reasons:
+        reasons.extend(_contradictions(record, annotations, size, num_classes, background))
+    # Where there is a background, no tag and no box say that there is nothing else.
+    says = any(c.any() for c in counts.values()) or (
+        background is not None and bool({"tags", "boxes"} & annotations.keys())
+    )
+    # A picture that cannot be read is told by its labels too: once is enough.
+    told = tuple(dict.fromkeys(reasons))
+    return Finding(record, told, repairs, counts, not (told or says))
+
+
+def _read(
+    record: Record, forms: Sequence[Form], reasons: list[str]
+) -> tuple[tuple[int, int] | None, dict[Form, Annotation]]:
+    """The picture's size and the labels, as far as they can be read; else ``reasons`` grows."""
+    size, annotations = None, {}
+    try:
+        height, width, _ = read_image(record.image).shape
+        size = (height, width)
+    except DataError as error:
+        reasons.append(str(error))
+    for form in forms:
+        try:
+            annotations[form] = record.labels[form]()
+        except DataError as error:
+            reasons.append(str(error))
+    return size, annotations
+
+
+def _count(annotation: Annotation, num_classes: int) -> Int64[np.ndarray, " k"]:
+    if isinstance(annotation, Tags):
+        classes = np.unique(annotation.classes)
+    elif isinstance(annotation, Points | Boxes):
+        classes = annotation.classes
+    else:
+        classes = annotation.mask.ravel()
+    return np.bincount(classes, minlength=256)[:num_classes]
+
+
+def _implausible(
+    record: Record, counts: Mapping[Form, np.ndarray], size: tuple[int, int] | None
+) -> list[str]:
+    """Labels that can be read, but cannot be what they should be."""
+    reasons = []
+    if "dense" in counts and not counts["dense"].any():
+        reasons.append(
+            f"{record.image}: the dense mask has no labelled pixel, all are {IGNORE_INDEX}. Export"
+            " it again, or remove the picture."
+        )
+    pixels = math.inf if size is None else math.prod(size)
+    reasons.extend(
+        f"{record.image}: {form} label {counts[form].sum() / pixels:.0%} of the pixels."
+        f" Where 0 means 'not drawn', export {IGNORE_INDEX}; else put the file into blocks/."
+        for form in ("points", "scribbles")
+        if form in counts and counts[form].sum() > _SPARSE * pixels
+    )
+    return reasons
+
+
+def _contradictions(
+    record: Record,
+    annotations: Mapping[Form, Annotation],
+    size: tuple[int, int],
+    num_classes: int,
+    background: int | None,
+) -> list[str]:
+    try:
+        found = contradictions(list(annotations.values()), size, num_classes, background=background)
+    except DataError as error:
+        return [f"{record.image}: {error}"]
+    return [f"{record.image}: {contradiction.message}" for contradiction in found]

@@ -1,0 +1,69 @@
+"""Which files lie in a folder, by the names that data sets know them under."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+
+from agmm.datasets.images import IMAGE_SUFFIXES
+from agmm.errors import DataError
+
+
+def list_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """List the files below a folder by their path there, without suffix.
+
+    Args:
+        folder: The folder; there need be none.
+        suffixes: Endings that count, in lower case; a file may write them in capitals. Pictures
+            that are no PNG are listed with the labels too, so that reading them tells what is
+            wrong.
+
+    Returns:
+        Path with "/" and without suffix, such as "a/b", to file; sorted by folder, then name.
+        Hidden files and folders are some tool's and not the user's, and are left out.
+
+    Raises:
+        DataError: Two files differ by their suffix only.
+
+    Example:
+        >>> list_files(Path("a/folder/that/is/missing"))
+        {}
+    """
+    found: dict[str, Path] = {}
+    for name, file in _walk(folder, "", suffixes) if folder.is_dir() else ():
+        if name in found:
+            raise DataError(
+                f"{found[name]} and {file}: two files of one name, so that it is not clear which"
+                " one is meant. Rename or remove one."
+            )
+        found[name] = file
+    return found
+
+
+def picture_name(name: str) -> str:
+    """Give the name that a data set knows a picture under.
+
+    Args:
+        name: As somebody wrote it, with the suffix of a picture or without.
+
+    Returns:
+        The name without such a suffix; other dots belong to the name.
+
+    Example:
+        >>> picture_name("bonn/a.JPG"), picture_name("b.c")
+        ('bonn/a', 'b.c')
+    """
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _walk(folder: Path, prefix: str, suffixes: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Walk with scandir, which asks the disk once per folder and not once per file."""
+    with os.scandir(folder) as entries:
+        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    for entry in visible:
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", suffixes)
+            continue
+        stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path each would take 3x
+        if suffix.lower() in suffixes:
+            yield prefix + stem, folder / entry.name

@@ -1,0 +1,97 @@
+"""Tables beside the ``folder`` layout."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from agmm.datasets.reader import read_dataset
+from agmm.datasets.records import Unmatched
+from agmm.errors import DataError
+from agmm.labels.annotations import Boxes, Points, Tags
+
+
+def test_rows_of_tables_are_labels(tiny: Path) -> None:
+    (tiny / "tags.csv").write_text("image,tags\nval/c.jpg,road\na.jpg,\nz,sky\n")
+    (tiny / "boxes.csv").write_text(
+        "image,class,xmin,ymin,xmax,ymax\na,road,0,0,2,2\nb,,,,,\na.jpg,sky,1,1,2,2\n"
+        "train/z.jpg,sky,0,0,1,1\n"
+    )
+    (tiny / "clicks.json").write_text('{"c": [{"x": 0.5, "y": 2, "cls": 1}], "y/z": []}')
+    dataset = pickle.loads(pickle.dumps(read_dataset(tiny)))
+    a, b = dataset.splits["train"]
+    (c,) = dataset.splits["val"]
+    assert set(a.labels) == {"points", "boxes", "tags"}
+    assert set(b.labels) == {"points", "boxes"}
+    assert set(c.labels) == {"points", "tags", "dense"}
+    boxes, none, tags, clicks = (
+        a.labels["boxes"](),
+        b.labels["boxes"](),
+        c.labels["tags"](),
+        c.labels["points"](),
+    )
+    assert isinstance(boxes, Boxes)
+    assert isinstance(none, Boxes)
+    assert isinstance(tags, Tags)
+    assert isinstance(clicks, Points)
+    assert boxes.xyxy.tolist() == [[0, 0, 2, 2], [1, 1, 2, 2]]
+    assert boxes.classes.tolist() == [1, 0]
+    assert none.xyxy.shape == (0, 4)
+    assert tags.classes.tolist() == [1]
+    assert a.labels["tags"]().classes.tolist() == []
+    assert clicks.xy.tolist() == [[0.5, 2]]
+    assert dataset.unmatched == (
+        Unmatched("y/z", tiny / "clicks.json", "points", None),
+        Unmatched("z", tiny / "boxes.csv", "boxes", "train"),
+        Unmatched("z", tiny / "tags.csv", "tags", None),
+    )
+
+
+def test_a_table_may_say_the_split(tiny: Path) -> None:
+    for file in [*(tiny / "images").rglob("*.jpg")]:
+        file.rename(tiny / "images" / file.name)
+    for folder in ("train", "val"):
+        (tiny / "images" / folder).rmdir()
+    (tiny / "tags.csv").write_text("image,tags\ntest/b,sky\na,road\n")
+    splits = read_dataset(tiny).splits
+    assert {s: [r.name for r in records] for s, records in splits.items()} == {
+        "test": ["b"],
+        "train": ["a"],
+        "val": ["c"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("clicks.json", '{"a": []}', r"a.png and .*clicks.json: two labels of one form for 'a'"),
+        ("clicks.json", '{"train/a": []}', r"a.jpg: has two labels of the form points"),
+        ("tags.csv", "image,tags\na,sky\ntrain/a,sky\n", r"has two labels of the form tags"),
+        ("tags.csv", "image,tags\na,cat\n", r"tags.csv, line 2: 'cat' is no class"),
+    ],
+)
+def test_what_is_not_clear_is_refused(tiny: Path, name: str, content: str, message: str) -> None:
+    (tiny / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_dataset(tiny)
+
+
+def test_one_row_for_two_pictures_is_refused(tiny: Path) -> None:
+    (tiny / "images/val/a.jpg").write_bytes((tiny / "images/train/a.jpg").read_bytes())
+    (tiny / "points/a.png").unlink()
+    (tiny / "tags.csv").write_text("image,tags\na,sky\n")
+    with pytest.raises(DataError, match=r"tags.csv: is the label of both .*Say its split, as in"):
+        read_dataset(tiny)
+    (tiny / "tags.csv").write_text("image,tags\ntrain/a,sky\nval/a,road\n")
+    splits = read_dataset(tiny).splits
+    tags = [splits[split][0].labels["tags"]() for split in ("train", "val")]
+    assert [found.classes.tolist() for found in tags if isinstance(found, Tags)] == [[0], [1]]
+
+
+def test_names_that_lead_elsewhere_open_nothing(tiny: Path) -> None:
+    secret = tiny.parent / "secret.jpg"
+    secret.write_bytes((tiny / "images/val/c.jpg").read_bytes())
+    (tiny / "tags.csv").write_text("image,tags\n../secret,sky\n")
+    dataset = read_dataset(tiny)
+    assert [label.name for label in dataset.unmatched] == ["../secret"]
+    assert all(secret != r.image for records in dataset.splits.values() for r in records)
