@@ -8,6 +8,10 @@ import yaml
 
 from agmm.config import (
     METHODS,
+    STAGES,
+    CamConfig,
+    ClassifierConfig,
+    GrabCutConfig,
     TrainConfig,
     as_plain,
     from_plain,
@@ -46,9 +50,10 @@ CHOICES = ("format", "method", "optimizer", "precision", "accelerator")
         *(("seed", value) for value in (-1, 2**32, 0.5, None)),
         *(("crop", value) for value in ((0, 5), (5, -1), (5,), (5, 5, 5), (2.5, 4), 5)),
         *(("scale", value) for value in ((0, 1), (2, 1), (1,), (1, math.inf), (1, math.nan), 1)),
-        *(("labels", value) for value in ((), ("tags",), ("points", "tags"), "points")),
+        *(("labels", value) for value in ((), ("clicks",), ("points", "box"), "points")),
         *(("data", value) for value in ("folder", None)),
         *(("out", value) for value in ("folder", None)),
+        *(("seeds", value) for value in ("folder", None, ("folder",), Path("folder"))),
     ],
 )
 def test_an_unusable_value_is_refused_by_the_name_of_its_field(field: str, value: object) -> None:
@@ -68,7 +73,8 @@ def test_the_smallest_and_largest_values_are_accepted() -> None:
         "max_steps": 1,
         "crop": (1, 1),
         "scale": (0.5, 0.5),
-        "labels": ("points", "scribbles", "blocks", "dense"),
+        "labels": ("points", "scribbles", "blocks", "boxes", "tags", "dense"),
+        "seeds": (Path("a"), Path("b")),
     }
 
     result = config(**values)
@@ -104,6 +110,10 @@ def test_a_config_comes_back_from_yaml_as_it_was() -> None:
         scale=(0.5, 1.5),
         max_steps=7,
         objective={"mutual": 0.2, "network_prior": False},
+        seeds=(Path("first"), Path("second")),
+        classifier=ClassifierConfig(encoder="resnet18", crop=(64, 96)),
+        cam=CamConfig(scales=(1.0, 2.0), flip=False),
+        grabcut=GrabCutConfig(iterations=3),
     )
 
     text = yaml.safe_dump(as_plain(original))
@@ -137,8 +147,17 @@ def test_a_missing_key_is_refused(key: str) -> None:
 def test_a_value_of_another_type_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^lr: expected a positive number, got '1e-3'"):
         from_plain({**as_plain(config()), "lr": "1e-3"})
-    with pytest.raises(ConfigError, match=r"config: .*NoneType"):
+    with pytest.raises(ConfigError, match=r"^data: expected a path, got None"):
         from_plain({**as_plain(config()), "data": None})
+    with pytest.raises(ConfigError, match=r"^seeds: expected a path, got 1"):
+        from_plain({**as_plain(config()), "seeds": [1]})
+    with pytest.raises(ConfigError, match=r"^cam: expected a mapping of options, got 3"):
+        from_plain({**as_plain(config()), "cam": 3})
+
+
+def test_an_unknown_option_of_a_stage_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'cam\.steps'; known keys: .*\bscales\b"):
+        from_plain({**as_plain(config()), "cam": {"steps": 3}})
 
 
 def test_there_are_recipes() -> None:
@@ -152,7 +171,8 @@ def test_every_recipe_is_a_config(path: Path) -> None:
     result = from_plain({"data": "d", "out": "o", "labels": ["points"], **values})
 
     assert recipe_path(path.stem).samefile(path)
-    assert {name: as_plain(result)[name] for name in values} == values
+    stages = {name: {**as_plain(result)[name], **values[name]} for name in STAGES if name in values}
+    assert {name: as_plain(result)[name] for name in values} == {**values, **stages}
 
 
 def test_a_recipe_can_be_a_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """From a signature and its docstring to a command: options, help, exit codes."""
 
 import argparse
+import dataclasses
 import inspect
 import re
 import sys
@@ -9,7 +10,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter
@@ -51,10 +52,7 @@ def build_parser(name: str, signature: Callable[..., Any], examples: str) -> Arg
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
-    texts = {p.arg_name: " ".join((p.description or "").split()) for p in documentation.params}
-    hints = typing.get_type_hints(signature)
-    for parameter in inspect.signature(signature).parameters.values():
-        _add_argument(parser, parameter, hints[parameter.name], texts[parameter.name])
+    _add_arguments(parser, signature, documentation)
     return parser
 
 
@@ -72,12 +70,30 @@ class _Formatter(DefaultHelpFormatter):
         ).replace("(, default", "(default")
 
 
+def _add_arguments(
+    parser: ArgumentParser,
+    signature: Callable[..., Any],
+    documentation: docstring_parser.Docstring,
+    prefix: str = "",
+) -> None:
+    """One argument per parameter; a stage's own config becomes ``--stage.option``."""
+    texts = {p.arg_name: " ".join((p.description or "").split()) for p in documentation.params}
+    hints = typing.get_type_hints(signature)
+    for parameter in inspect.signature(signature).parameters.values():
+        name, hint = parameter.name, hints[parameter.name]
+        if dataclasses.is_dataclass(hint):
+            inner = docstring_parser.parse(inspect.getdoc(hint) or "")
+            _add_arguments(parser, cast("Callable[..., Any]", hint), inner, f"{prefix}{name}.")
+        else:
+            _add_argument(parser, parameter, hint, texts[name], prefix)
+
+
 def _add_argument(
-    parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str
+    parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str, prefix: str
 ) -> None:
     required = parameter.default is inspect.Parameter.empty
     named = not required or parameter.name in ("out", "labels")
-    flag = "--" + parameter.name.replace("_", "-") if named else parameter.name
+    flag = f"--{prefix}{parameter.name.replace('_', '-')}" if named else parameter.name
     options: dict[str, Any] = {"help": text.replace("``", "")}
     if required and named:
         options["required"] = True

@@ -1,0 +1,36 @@
+"""One frozen, validated config per stage; a recipe is its YAML.
+
+Nothing heavy is imported here: the command line builds its help from these classes.
+"""
+
+from agmm.config.files import STAGES, as_plain, from_plain, read_yaml, recipe_path
+from agmm.config.seeds import CamConfig, ClassifierConfig, GrabCutConfig
+from agmm.config.train import (
+    METHODS,
+    Accelerator,
+    Checkpoint,
+    Format,
+    Method,
+    Optimizer,
+    Precision,
+    TrainConfig,
+)
+
+__all__ = [
+    "METHODS",
+    "STAGES",
+    "Accelerator",
+    "CamConfig",
+    "Checkpoint",
+    "ClassifierConfig",
+    "Format",
+    "GrabCutConfig",
+    "Method",
+    "Optimizer",
+    "Precision",
+    "TrainConfig",
+    "as_plain",
+    "from_plain",
+    "read_yaml",
+    "recipe_path",
+]
