@@ -61,6 +61,38 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def boxed_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 4 + 2 pictures of 48x64: on grey noise a red or a blue rectangle, or both.
+
+    Training pictures have tags and boxes, and like the others dense masks. Nobody may write to it.
+    """
+    root = tmp_path_factory.mktemp("boxed") / "data"
+    classes = Classes(("background", "red", "blue"), ((0, 0, 0), (220, 40, 40), (40, 60, 220)))
+    rng = np.random.default_rng(0)
+    tags, boxes = ["image,tags"], ["image,class,xmin,ymin,xmax,ymax"]
+    for name, shown in {"a": "1", "b": "2", "c": "12", "d": "1", "e": "2", "f": "12"}.items():
+        split = "val" if name in "ef" else "train"
+        mask = np.zeros((48, 64), np.uint8)
+        for k, left in zip(map(int, shown), (6, 36), strict=False):
+            top, width, height = rng.integers(6, 14), rng.integers(14, 20), rng.integers(16, 24)
+            mask[top : top + height, left : left + width] = k
+            if split == "train":
+                corners = f"{left - 2},{top - 2},{left + width + 2},{top + height + 2}"
+                boxes.append(f"{name},{classes.names[k]},{corners}")
+        if split == "train":
+            tags.append(f"{name},{' '.join(classes.names[int(k)] for k in shown)}")
+        colors = np.array(((128, 128, 128), *classes.colors[1:]))[mask]
+        image = (colors + rng.integers(-12, 13, (*mask.shape, 1))).clip(0, 255).astype(np.uint8)
+        (root / "images" / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / f"images/{split}/{name}.png")
+        write_index_mask(root / f"masks/{split}/{name}.png", mask, classes)
+    (root / "tags.csv").write_text("\n".join(tags) + "\n")
+    (root / "boxes.csv").write_text("\n".join(boxes) + "\n")
+    (root / "classes.txt").write_text("background #000000\nred #dc2828\nblue #283cdc\n")
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_config(tiny_data: Path) -> Callable[..., TrainConfig]:
     """Give the config of a training of two steps on ``tiny_data``, in a second on one core."""
 

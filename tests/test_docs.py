@@ -12,7 +12,7 @@ import pytest
 
 import agmm
 from agmm.cli import COMMANDS
-from agmm.config import TrainConfig
+from agmm.config import STAGES, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -57,7 +57,7 @@ def shown(value: object) -> str:
     """A default as the tables write it."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def default(field: "dataclasses.Field[Any]") -> str:
@@ -66,6 +66,18 @@ def default(field: "dataclasses.Field[Any]") -> str:
     if field.default_factory is not dataclasses.MISSING:
         return shown(field.default_factory())
     return "required"
+
+
+OPTIONS = {
+    f"{prefix}{field.name}": default(field)
+    for prefix, kind in {
+        "": TrainConfig,
+        **{f"{name}.": kind for name, kind in STAGES.items()},
+    }.items()
+    for field in dataclasses.fields(kind)
+    if f"{prefix}{field.name}" not in STAGES
+}
+"""Every option of `agmm train` and its default, those of a stage with its name in front."""
 
 
 def parameters(function: Any) -> str:
@@ -124,8 +136,7 @@ def test_every_command_line_has_options_that_exist(code: str) -> None:
 
 def test_the_table_of_options_is_complete() -> None:
     table = {cells[0]: cells[1] for cells in rows(CONFIGURATION) if len(cells) == 3}
-    fields = {field.name: default(field) for field in dataclasses.fields(TrainConfig)}
-    assert {name: table.get(name) for name in fields} == fields
+    assert {name: table.get(name) for name in OPTIONS} == OPTIONS
 
 
 def test_the_table_of_the_objective_is_complete() -> None:
@@ -136,7 +147,7 @@ def test_the_table_of_the_objective_is_complete() -> None:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "warmup_steps"
     }
     assert {name: table.get(name) for name in options} == options
-    known = {"option", *options, *(field.name for field in dataclasses.fields(TrainConfig))}
+    known = {"option", *options, *OPTIONS}
     assert {name for name in table if not name.startswith("-")} == known
 
 

@@ -39,6 +39,7 @@ def fit(
     val: Sequence[Record],
     model: Segmenter,
     objective: nn.Module,
+    background: int | None,
     console: Console,
 ) -> None:
     """Train to the last step, from the last checkpoint where ``config.resume`` asks for it.
@@ -49,11 +50,12 @@ def fit(
         val: Validation records with dense masks, checked; may be empty.
         model: The network; its weights change in place.
         objective: The objective; its statistics change in place.
+        background: Index of the background class; None if no class is one.
         console: Where the progress is drawn.
     """
     max_steps = number_of_steps(config, len(train))
     data = SegmentationData(
-        training_views(config, train, model),
+        training_views(config, train, model, background),
         WholePictures(val),
         batch_size=config.batch_size,
         accumulate=config.accumulate,
@@ -100,7 +102,7 @@ def is_main_process() -> bool:
 
 
 def training_views(
-    config: TrainConfig, records: Sequence[Record], model: Segmenter
+    config: TrainConfig, records: Sequence[Record], model: Segmenter, background: int | None
 ) -> TrainingViews:
     """The random views of the records that the config asks for."""
     low, high = config.scale
@@ -117,6 +119,7 @@ def training_views(
         std=model.std,
         seed=config.seed,
         complete=config.complete_labels,
+        background=background,
     )
 
 

@@ -1,6 +1,7 @@
-"""The progress bar of a whole training: step, loss terms, time left."""
+"""Progress bars: of a whole training with its step, loss terms and time left, and plain ones."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is drawn where the console is a terminal.
+
+    Args:
+        what: What is being done.
+        console: Where to draw.
+
+    Yields:
+        A function to call with how much is done and how much there is.
+    """
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class BarWithTerms(Progress):

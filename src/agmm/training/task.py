@@ -15,6 +15,7 @@ from agmm.errors import NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
 from agmm.inference.predict import predict_probabilities
 from agmm.mixture import AGMMLoss, ObjectiveOutput
+from agmm.models.classifier import Classifier
 from agmm.models.segmenter import Segmenter
 from agmm.shapes import ImageArray, MaskArray
 from agmm.training.baselines import EMATeacherLoss
@@ -149,7 +150,7 @@ class SegmentationTask(L.LightningModule):
         }
 
 
-def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: Segmenter | Classifier, config: TrainConfig) -> list[dict[str, Any]]:
     """Encoder and rest, each split into what decays (matrices, kernels) and what does not."""
     pretrained = config.encoder_weights != "none"
     encoder_lr = config.lr * (config.encoder_lr_factor if pretrained else 1.0)
