@@ -1,14 +1,18 @@
-"""Validation mIoU of every method on CamVid under one recipe: one command, resumable.
+"""Validation mIoU of a grid of methods, labels and seeds under one recipe: one command, resumable.
 
-    uv run python benchmarks/quality.py CAMVID runs/camvid
+    uv run python benchmarks/quality.py camvid CAMVID runs/camvid
+    uv run python benchmarks/quality.py voc_mini VOC_MINI runs/voc_mini --seeds 0 1 2
 
 Runs that are finished are kept, runs that were interrupted are continued. The results go to
-``benchmarks/results/camvid.json`` and, as a table, to standard output.
+``benchmarks/results/RECIPE.json`` and, as a table, to standard output. ``--row LABELS METHOD`` (may
+be repeated) takes some rows of the grid only, so that several processes can share the work.
 """
 
 import argparse
 import json
 import platform
+import statistics
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +22,64 @@ from agmm.commands.train import train
 from agmm.config import from_plain, read_yaml, recipe_path
 from agmm.training.run import load_run, write_json
 
-RESULTS = Path(__file__).parent / "results" / "camvid.json"
-GRID = [
-    ("dense", "dense"),
-    ("partial-ce", "scribbles"),
-    ("partial-ce+absent", "scribbles"),
-    ("ema-teacher", "scribbles"),
-    ("agmm-2023", "scribbles"),
-    ("agmm", "scribbles"),
-    ("partial-ce", "points"),
-    ("agmm", "points"),
-    ("partial-ce", "blocks"),
-    ("agmm", "blocks"),
-]
+Row = tuple[str, str]
+"""Labels and method."""
+
+GRIDS: dict[str, list[Row]] = {
+    "camvid": [
+        ("dense", "dense"),
+        ("scribbles", "partial-ce"),
+        ("scribbles", "partial-ce+absent"),
+        ("scribbles", "ema-teacher"),
+        ("scribbles", "agmm-2023"),
+        ("scribbles", "agmm"),
+        ("points", "partial-ce"),
+        ("points", "agmm"),
+        ("blocks", "partial-ce"),
+        ("blocks", "agmm"),
+    ],
+    "voc_mini": [
+        ("dense", "dense"),
+        ("scribbles", "partial-ce"),
+        ("scribbles", "agmm"),
+        ("points", "partial-ce"),
+        ("points", "agmm"),
+        ("boxes", "partial-ce"),
+        ("boxes", "agmm"),
+        ("tags", "partial-ce"),
+        ("tags", "agmm"),
+        ("blocks", "agmm"),
+        ("tags,points", "agmm"),
+        ("tags,boxes,scribbles", "agmm"),
+    ],
+}
 
 
-def run_one(data: Path, out: Path, method: str, labels: str, seed: int) -> dict[str, Any]:
-    """Train one cell of the grid, or read it where it is finished, and give its row."""
-    folder = out / f"{labels}-{method}-{seed}"
+def run_one(recipe: str, data: Path, out: Path, row: Row, seed: int) -> dict[str, Any]:
+    """Train one cell of the grid, or read it where it is finished, and give its result.
+
+    The seeds of tags and boxes come from the runs of the first method that needs them, so that
+    all methods train on the same ones.
+    """
+    labels, method = row
+    folder = run_folder(out, row, seed)
     if not (folder / "metrics.json").is_file():
-        recipe = read_yaml(recipe_path("camvid"))
-        asked = {"data": data, "out": folder, "labels": [labels], "method": method, "seed": seed}
-        train(from_plain({**recipe, **asked, "resume": True}))
+        asked: dict[str, Any] = {
+            "data": data,
+            "out": folder,
+            "labels": labels.split(","),
+            "method": method,
+            "seed": seed,
+            "seeds": seeds_of(recipe, out, row, seed),
+            "skip_bad": True,
+            "resume": True,
+        }
+        train(from_plain({**read_yaml(recipe_path(recipe)), **asked}))
     last = load_run(folder, checkpoint="last")
     metrics = json.loads((folder / "metrics.json").read_text())
     return {
-        "method": method,
         "labels": labels,
+        "method": method,
         "seed": seed,
         "steps": last.step,
         "minutes": metrics["train_seconds"] / 60,
@@ -54,32 +89,71 @@ def run_one(data: Path, out: Path, method: str, labels: str, seed: int) -> dict[
     }
 
 
-def as_table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown; the mIoU is that of the last weights, which saw no validation."""
-    lines = ["| labels | method | seed | steps | minutes | val mIoU |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {r['labels']} | `{r['method']}` | {r['seed']} | {r['steps']} | {r['minutes']:.1f} "
-        f"| {100 * r['miou']:.1f} |"
-        for r in rows
+def run_folder(out: Path, row: Row, seed: int) -> Path:
+    """Where a cell of the grid is trained."""
+    labels, method = row
+    return out / f"{labels.replace(',', '+')}-{method}-{seed}"
+
+
+def seeds_of(recipe: str, out: Path, row: Row, seed: int) -> list[Path]:
+    """The folders of seeds that earlier runs of the grid have made for a row's forms."""
+    makers = {
+        form: next((maker for maker in GRIDS[recipe] if maker[0] == form), row)
+        for form in set(row[0].split(",")) & {"tags", "boxes"}
+    }
+    return [
+        run_folder(out, maker, seed) / "seeds" / form
+        for form, maker in sorted(makers.items())
+        if maker != row
     ]
+
+
+def as_table(results: list[dict[str, Any]]) -> str:
+    """The results as Markdown; the mIoU is that of the last weights, which saw no validation."""
+    cells: dict[Row, list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        cells[result["labels"], result["method"]].append(result)
+    lines = [
+        "| labels | method | seeds | steps | minutes | val mIoU, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (labels, method), found in cells.items():
+        scores = [100 * result["miou"] for result in found]
+        spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+        minutes = statistics.median(result["minutes"] for result in found)
+        lines.append(
+            f"| {labels} | `{method}` | {len(found)} | {found[0]['steps']} | {minutes:.1f} |"
+            f" {statistics.mean(scores):.1f}{spread} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run what is missing, then write results and table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", choices=GRIDS)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--row", nargs=2, action="append", metavar=("LABELS", "METHOD"))
     arguments = parser.parse_args()
-    rows = [
-        run_one(arguments.data, arguments.out, method, labels, arguments.seed)
-        for method, labels in GRID
+    rows = [tuple(row) for row in arguments.row or GRIDS[arguments.recipe]]
+    results = [
+        run_one(arguments.recipe, arguments.data, arguments.out, row, seed)
+        for seed in arguments.seeds
+        for row in rows
     ]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
-    about = {"recipe": "camvid", "device": device, "threads": torch.get_num_threads()}
-    write_json(RESULTS, {**about, "runs": rows})
-    print(as_table(rows))
+    print(as_table(results))
+    if arguments.row is None:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+        about = {
+            "recipe": arguments.recipe,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        file = Path(__file__).parent / "results" / f"{arguments.recipe}.json"
+        write_json(file, {**about, "runs": results})
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def main() -> None:
         asked = {"data": arguments.data, "out": "unused", "labels": [label], "method": method}
         config = from_plain({**recipe, **asked})
         network = build_segmenter(config.decoder, config.encoder, "none", k)
-        views = training_views(config, dataset.split("train"), network)
+        views = training_views(config, dataset.split("train"), network, dataset.classes.background)
         steps[method] = make_step(
             config, k, default_collate([views[i] for i in range(config.batch_size)])
         )

@@ -9,21 +9,24 @@ from agmm.commands.parsing import CommandError, run_command
 
 COMMANDS = {
     "demo": "the whole way on generated pictures, in minutes on a laptop",
-    "train": "train a segmentation model from points, scribbles, blocks or masks",
+    "check": "what is in a data set, and what is wrong with it",
+    "train": "train a segmentation model from points, scribbles, blocks, boxes, tags or masks",
     "evaluate": "mIoU, per-class IoU and pixel accuracy of a run",
     "predict": "masks for pictures of any size",
     "label": "pseudo labels and confidence for the training pictures",
+    "seeds": "coverage and precision of the seeds found for tags and boxes",
 }
 
 USAGE = """usage: agmm COMMAND ... | agmm COMMAND --help
 
-Semantic segmentation from points, scribbles and blocks instead of dense masks.
+Semantic segmentation from tags, points, scribbles, blocks and boxes instead of dense masks.
 
 commands:
 {table}
 
 examples:
   agmm demo
+  agmm check photos
   agmm train photos --labels scribbles --out runs/first
   agmm evaluate runs/first photos
   agmm predict runs/first new-photos --out masks

@@ -6,12 +6,13 @@ from typing import TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import track
 
 from agmm.datasets.check import Required, checked
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import ConfigError, DataError
+from agmm.training.progress import progress_bar
 from agmm.training.run import Run
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def open_dataset(
     *,
     format: str = "auto",  # noqa: A002 - the option is called so
     skip_bad: bool,
+    clip_boxes: bool = False,
     console: Console,
 ) -> Dataset:
     """Read a data set and decode everything of it that will be used, once.
@@ -61,31 +63,31 @@ def open_dataset(
         required: Label forms that each split needs, one of them per picture.
         format: Its layout.
         skip_bad: Leave out what is unusable, and list it, instead of raising.
+        clip_boxes: Repair faulty boxes, and list them, instead of raising.
         console: Where progress and skipped files are shown.
 
     Raises:
         DataError: If anything is unusable and ``skip_bad`` is off, or nothing is left.
     """
     dataset = read_dataset(path, format=format)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("checking the data", total=None)
+    with progress_bar("checking the data", console) as progress:
         usable = checked(
-            dataset,
-            required,
-            skip_bad=skip_bad,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            dataset, required, skip_bad=skip_bad, clip_boxes=clip_boxes, progress=progress
         )
     for split, names in usable.unlabelled.items():
         if names:
             console.print(
-                f"{split}: {len(names)} pictures have no labelled pixel, e.g. {names[0]}",
+                f"{split}: {len(names)} pictures have an empty label, e.g. {names[0]}",
                 markup=False,
                 soft_wrap=True,
             )
+    for repair in usable.repaired:
+        console.print(f"repaired {repair.file}: {repair.reason}", markup=False, soft_wrap=True)
     for skipped in usable.skipped:
-        console.print(f"skipped {skipped.file}: {skipped.reason}", markup=False, soft_wrap=True)
-    if usable.skipped:
-        console.print(f"{len(usable.skipped)} skipped in all", markup=False)
+        console.print(f"skipped {skipped.reason}", markup=False, soft_wrap=True)
+    for what, changes in (("repaired", usable.repaired), ("skipped", usable.skipped)):
+        if changes:
+            console.print(f"{len(changes)} {what} in all", markup=False)
     return usable
 
 

@@ -125,7 +125,9 @@ def _example(
 ) -> list[tuple[str, ImageArray]]:
     """A training picture, its strokes, and the mask that nobody had to draw."""
     image = read_image(record.image)
-    given = read_supervision(record, ("scribbles",), image.shape[:2], num_classes, complete=True)
+    given = read_supervision(
+        record, ("scribbles",), image.shape[:2], num_classes, complete=True, background=None
+    )
     return [
         ("training picture", image),
         ("its strokes", draw_seeds(image, given.seeds, colors)),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
 from agmm.commands.parsing import build_parser, parse
-from agmm.config import Checkpoint
+from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
@@ -29,6 +29,7 @@ def evaluate(
     run: Path | str,
     data: Path | str,
     *,
+    format: Format = "auto",  # noqa: A002 - the option is called so
     split: str = "val",
     checkpoint: Checkpoint = "best",
     scales: tuple[float, ...] = (1.0,),
@@ -45,6 +46,7 @@ def evaluate(
     Args:
         run: Run folder of a training.
         data: Data set with dense masks.
+        format: Layout of the data set; ``auto`` recognises it.
         split: Split to score.
         checkpoint: ``best`` (highest validation mIoU) or ``last``.
         scales: Factors on the pictures' size to average over.
@@ -63,7 +65,9 @@ def evaluate(
     where = pick_device(device)
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     console = Console(stderr=True)
-    dataset = open_dataset(data, {split: ("dense",)}, skip_bad=skip_bad, console=console)
+    dataset = open_dataset(
+        data, {split: ("dense",)}, format=format, skip_bad=skip_bad, console=console
+    )
     same_classes(loaded, dataset.classes.names, data)
     pictures = WholePictures(dataset.split(split))
     k = loaded.model.num_classes

@@ -1,7 +1,7 @@
 """``agmm label``: pseudo labels for the training pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from agmm.commands.common import keep_existing, open_dataset, pick_device, same_classes, tracked
 from agmm.commands.parsing import build_parser, parse
-from agmm.config import Checkpoint
+from agmm.config import Checkpoint, Format
 from agmm.data.dataset import read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.masks import write_index_mask
@@ -20,7 +20,9 @@ from agmm.errors import ConfigError
 from agmm.files import written_atomically
 from agmm.inference.label import LabelledPicture, label_picture
 from agmm.shapes import IGNORE_INDEX
+from agmm.training.classify import load_classifier
 from agmm.training.run import Run, load_run
+from agmm.training.seeding import CLASSIFIER, SEEDS, with_seeds
 
 EXAMPLES = """
 agmm label runs/first photos --out pseudo
@@ -46,6 +48,7 @@ def label(
     data: Path | str,
     *,
     out: Path | str,
+    format: Format = "auto",  # noqa: A002 - the option is called so
     split: str = "train",
     threshold: float = 0.0,
     checkpoint: Checkpoint = "best",
@@ -62,6 +65,7 @@ def label(
         data: Data set with labels of the forms that the run was trained with.
         out: Folder for ``masks/NAME.png`` and ``confidence/NAME.png``, which is 255 times the
             confidence in grey.
+        format: Layout of the data set; ``auto`` recognises it.
         split: Split to label.
         threshold: Pixels of a lower confidence become 255, unlabelled; 0 to 1.
         checkpoint: ``best`` (highest validation mIoU) or ``last``.
@@ -84,9 +88,25 @@ def label(
     loaded = load_run(run, checkpoint=checkpoint, device=str(pick_device(device)))
     console = Console(stderr=True)
     required = {split: loaded.config.labels}
-    dataset = open_dataset(data, required, skip_bad=skip_bad, console=console)
+    dataset = open_dataset(
+        data,
+        required,
+        format=format,
+        skip_bad=skip_bad,
+        clip_boxes=loaded.config.clip_boxes,
+        console=console,
+    )
     same_classes(loaded, dataset.classes.names, data)
-    records = dataset.split(split)
+    records = with_seeds(
+        loaded.config,
+        dataset.split(split),
+        dataset.classes,
+        console,
+        folder=Path(out) / SEEDS,
+        device=pick_device(device),
+        classify=lambda _: load_classifier(loaded.path / CLASSIFIER),
+        earlier=loaded.path / SEEDS,
+    )
     masks, confidences = (
         {record.name: Path(out) / folder / f"{record.name}.png" for record in records}
         for folder in ("masks", "confidence")
@@ -119,18 +139,23 @@ def label_record(run: Run, record: Record, *, threshold: float) -> LabelledPictu
     """
     image = read_image(record.image)
     height, width = image.shape[:2]
-    given = read_supervision(
-        record,
-        run.config.labels,
-        (height, width),
-        run.model.num_classes,
-        complete=run.config.complete_labels,
+    annotated, given = (
+        read_supervision(
+            source,
+            run.config.labels,
+            (height, width),
+            run.model.num_classes,
+            complete=run.config.complete_labels,
+            background=run.classes.background,
+        )
+        for source in (replace(record, guesses=()), record)
     )
     return label_picture(
         run.model,
         run.objective,
         image,
         given,
+        annotated=annotated.seeds,
         image_scale=run.config.image_scale,
         threshold=threshold,
         device=next(run.model.parameters()).device,

@@ -2,21 +2,23 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from agmm.commands.common import open_dataset
+from agmm.commands.common import open_dataset, pick_device
 from agmm.commands.evaluate import evaluate
 from agmm.commands.label import label_record
 from agmm.commands.parsing import build_parser, parse, recipe_words
-from agmm.config import TrainConfig
+from agmm.config import Checkpoint, TrainConfig, from_plain
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
+from agmm.evaluation.confusion import Scores
 from agmm.labels.forms import Form
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
@@ -24,10 +26,12 @@ from agmm.shapes import ImageArray
 from agmm.training.fit import fit, is_main_process, number_of_steps
 from agmm.training.objectives import build_objective
 from agmm.training.run import Run, load_run, prepare_run_folder, write_json
+from agmm.training.seeding import SEEDS, with_seeds
 
 EXAMPLES = """
 agmm train photos --labels scribbles --out runs/first
 agmm train photos --labels points,blocks --complete-labels --crop 256 256 --out runs/second
+agmm train photos --labels tags,boxes --encoder mobilenetv2_100 --out runs/third
 agmm train photos --labels scribbles --recipe camvid --method partial-ce --out runs/baseline
 agmm train photos --labels scribbles --out runs/first --resume
 """
@@ -36,8 +40,9 @@ agmm train photos --labels scribbles --out runs/first --resume
 def train(config: TrainConfig, console: Console | None = None) -> Run:
     """Train as the config says and write the run folder.
 
-    The folder holds the resolved config, versions, logs, checkpoints, and at the end the scores on
-    the split ``val`` (where the data has one) and overlays of some training pictures.
+    The folder holds the resolved config, versions, the seeds of tags and boxes, logs, checkpoints,
+    and at the end the scores on the split ``val`` (where the data has one) and overlays of some
+    training pictures.
 
     Args:
         config: Everything that decides what the training does.
@@ -51,12 +56,12 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     """
     console = console or Console(stderr=True, quiet=not is_main_process())
     dataset = _open(config, console)
-    train_records, val_records = dataset.split("train"), dataset.splits.get("val", ())
+    val_records = dataset.splits.get("val", ())
     k = len(dataset.classes.names)
     model = build_segmenter(
         config.decoder, config.encoder, config.encoder_weights, k, seed=config.seed
     )
-    max_steps = number_of_steps(config, len(train_records))
+    max_steps = number_of_steps(config, len(dataset.split("train")))
     objective = build_objective(
         config.method,
         k,
@@ -67,13 +72,22 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     )
     if is_main_process():
         prepare_run_folder(config, dataset.classes)
+    train_records = with_seeds(
+        config,
+        dataset.split("train"),
+        dataset.classes,
+        console,
+        folder=config.out / SEEDS,
+        device=pick_device("cpu" if config.accelerator == "cpu" else "auto"),
+    )
+    dataset = replace(dataset, splits={**dataset.splits, "train": train_records})
     console.print(
         f"{len(train_records)} training and {len(val_records)} validation pictures, {k} classes; "
         f"{config.method} on {', '.join(config.labels)}, {max_steps} steps; {model.weights_report}",
         markup=False,
         soft_wrap=True,
     )
-    fit(config, train_records, val_records, model, objective, console)
+    fit(config, train_records, val_records, model, objective, dataset.classes.background, console)
     run = load_run(config.out)
     if is_main_process():
         _finish(run, dataset, console)
@@ -85,7 +99,12 @@ def _open(config: TrainConfig, console: Console) -> Dataset:
     if "val" in read_dataset(config.data, format=config.format).splits:
         required["val"] = ("dense",)
     return open_dataset(
-        config.data, required, format=config.format, skip_bad=config.skip_bad, console=console
+        config.data,
+        required,
+        format=config.format,
+        skip_bad=config.skip_bad,
+        clip_boxes=config.clip_boxes,
+        console=console,
     )
 
 
@@ -94,10 +113,10 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
     config = run.config
     if "val" in dataset.splits:
         names, last_run = dataset.classes.names, load_run(config.out, checkpoint="last")
-        best = evaluate(config.out, config.data, checkpoint="best", skip_bad=config.skip_bad)
+        best = _score(config, "best")
         last = best
         if last_run.step != run.step:
-            last = evaluate(config.out, config.data, checkpoint="last", skip_bad=config.skip_bad)
+            last = _score(config, "last")
         write_json(
             config.out / "metrics.json",
             {
@@ -117,13 +136,28 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
         write_png(config.out / "overlays" / file, draw_overlay(run, record))
 
 
+def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:
+    return evaluate(
+        config.out,
+        config.data,
+        format=config.format,
+        checkpoint=checkpoint,
+        skip_bad=config.skip_bad,
+    )
+
+
 def draw_overlay(run: Run, record: Record) -> ImageArray:
     """Picture, labels, posterior, prediction and (where there is one) truth, side by side."""
     result = label_record(run, record, threshold=0.0)
     image, colors = read_image(record.image), run.classes.colors
     height, width = image.shape[:2]
     given = read_supervision(
-        record, run.config.labels, (height, width), len(colors), complete=False
+        record,
+        run.config.labels,
+        (height, width),
+        len(colors),
+        complete=False,
+        background=run.classes.background,
     )
     best, component = result.posterior.max(0)
     columns = [
@@ -151,6 +185,6 @@ def main(name: str, arguments: Sequence[str]) -> None:
     if values.pop("recipe") != recipe:
         raise ConfigError("recipe: a config file cannot name one; give --recipe to the command")
     console = Console(stderr=True, quiet=not is_main_process())
-    run = train(TrainConfig(**values), console)
+    run = train(from_plain(values), console)
     console.print(f"agmm evaluate {run.path} {run.config.data}", markup=False, soft_wrap=True)
     console.print(f"agmm predict {run.path} PICTURES --out masks", markup=False, soft_wrap=True)
