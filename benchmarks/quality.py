@@ -21,6 +21,7 @@ import torch
 from agmm.commands.train import train
 from agmm.config import from_plain, read_yaml, recipe_path
 from agmm.training.run import load_run, write_json
+from agmm.training.seeding import SEED_FORMS, SEEDS
 
 Row = tuple[str, str]
 """Labels and method."""
@@ -96,16 +97,10 @@ def run_folder(out: Path, row: Row, seed: int) -> Path:
 
 
 def seeds_of(recipe: str, out: Path, row: Row, seed: int) -> list[Path]:
-    """The folders of seeds that earlier runs of the grid have made for a row's forms."""
-    makers = {
-        form: next((maker for maker in GRIDS[recipe] if maker[0] == form), row)
-        for form in set(row[0].split(",")) & {"tags", "boxes"}
-    }
-    return [
-        run_folder(out, maker, seed) / "seeds" / form
-        for form, maker in sorted(makers.items())
-        if maker != row
-    ]
+    """The folder of seeds that an earlier run of the grid has made for a row, if it needs any."""
+    form = next((form for form in SEED_FORMS if form in row[0].split(",")), None)
+    maker = next(maker for maker in [*GRIDS[recipe], row] if maker[0] == form or maker == row)
+    return [] if form is None or maker == row else [run_folder(out, maker, seed) / SEEDS / form]
 
 
 def as_table(results: list[dict[str, Any]]) -> str:

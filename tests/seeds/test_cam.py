@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,10 +80,9 @@ def test_a_mirrored_picture_has_mirrored_maps(size: tuple[int, int]) -> None:
     """With flips this holds of every network, whatever cells the edges of the picture cut."""
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     model = build_classifier("resnet10t", "none", num_classes=3)
-    maps = activation_maps(model, image, [0, 1, 2], device="cpu", scales=[1.0, 2.0], refine=5)
-    mirrored = activation_maps(
-        model, image[:, ::-1], [0, 1, 2], device="cpu", scales=[1.0, 2.0], refine=5
-    )
+    options: dict[str, Any] = {"device": "cpu", "scales": [1.0, 2.0], "flip": True, "refine": 5}
+    maps = activation_maps(model, image, [0, 1, 2], **options)
+    mirrored = activation_maps(model, image[:, ::-1], [0, 1, 2], **options)
     torch.testing.assert_close(mirrored.flip(-1), maps, atol=1e-4, rtol=1e-4)
     assert maps.min() >= 0
     assert maps.max() <= 1
@@ -103,12 +103,9 @@ def test_maps_of_every_scale_lie_over_the_picture(colours: Classifier, scale: fl
 
 def test_scales_are_averaged(colours: Classifier) -> None:
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    options = {"device": "cpu", "flip": False, "refine": 0}
-    both = activation_maps(colours, image, [0], scales=[0.5, 1.0], **options)  # type: ignore[arg-type]
-    each = [
-        activation_maps(colours, image, [0], scales=[scale], **options)  # type: ignore[arg-type]
-        for scale in (0.5, 1.0)
-    ]
+    options: dict[str, Any] = {"device": "cpu", "flip": False, "refine": 0}
+    both = activation_maps(colours, image, [0], scales=[0.5, 1.0], **options)
+    each = [activation_maps(colours, image, [0], scales=[scale], **options) for scale in (0.5, 1.0)]
     assert (both - each[0]).abs().max() > 0.05
     assert (both - each[1]).abs().max() > 0.05
     assert both.max() == pytest.approx(1.0, abs=0.05)
