@@ -71,7 +71,7 @@ def test_a_bad_file_is_skipped_and_listed_where_that_is_wished(
     assert "1 skipped in all" in text
 
 
-def test_pictures_without_a_labelled_pixel_are_told(
+def test_pictures_with_an_empty_label_are_told(
     tiny_data: Path, tmp_path: Path, console: Console
 ) -> None:
     root = shutil.copytree(tiny_data, tmp_path / "data")
@@ -81,7 +81,7 @@ def test_pictures_without_a_labelled_pixel_are_told(
 
     open_dataset(root, {"train": ("points",)}, skip_bad=False, console=console)
 
-    assert "train: 1 pictures have no labelled pixel, e.g. c" in console.export_text()
+    assert "train: 1 pictures have an empty label, e.g. c" in console.export_text()
 
 
 def test_tracked_gives_every_item_and_is_silent_on_a_pipe(console: Console) -> None:

@@ -14,7 +14,7 @@ from agmm.commands.parsing import (
     recipe_words,
     run_command,
 )
-from agmm.config import TrainConfig
+from agmm.config import CamConfig, TrainConfig, from_plain
 from agmm.errors import ConfigError, DataError
 
 REQUIRED = ["data", "--labels", "points", "--out", "run"]
@@ -137,7 +137,7 @@ def test_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_field_of_the_train_config_is_an_option() -> None:
-    assert TrainConfig(**trained()) == TrainConfig(Path("data"), Path("run"), ("points",))
+    assert from_plain(trained()) == TrainConfig(Path("data"), Path("run"), ("points",))
 
 
 @pytest.mark.parametrize("labels", ["points,blocks", "points, blocks"])
@@ -157,10 +157,11 @@ def test_a_config_file_gives_any_option(write: Any) -> None:
     text = (
         "data: photos\nout: runs/a\nlabels: [points, blocks]\ncrop: [64, 96]\nlr: 1e-3\n"
         "max_steps: 7\nskip_bad: true\nobjective: {mutual: 0.2, network_prior: false}\n"
+        "seeds: [maps]\ncam: {foreground: 0.7}\n"
     )
     parser = build_parser("train", TrainConfig, "agmm train")
 
-    config = TrainConfig(**parse(parser, ["--config", write("a", text)]))
+    config = from_plain(parse(parser, ["--config", write("a", text)]))
 
     assert config == TrainConfig(
         data=Path("photos"),
@@ -171,6 +172,8 @@ def test_a_config_file_gives_any_option(write: Any) -> None:
         max_steps=7,
         skip_bad=True,
         objective={"mutual": 0.2, "network_prior": False},
+        seeds=(Path("maps"),),
+        cam=CamConfig(foreground=0.7),
     )
 
 

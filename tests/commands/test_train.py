@@ -8,7 +8,7 @@ from PIL import Image
 
 from agmm.cli import main
 from agmm.commands import train as command
-from agmm.config import TrainConfig, from_plain, read_yaml
+from agmm.config import CamConfig, ClassifierConfig, TrainConfig, from_plain, read_yaml
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
 from agmm.training.run import load_run
@@ -60,6 +60,35 @@ def test_options_of_the_objective_are_merged(asked: Config, tmp_path: Path) -> N
     assert result.objective == {"mutual": 0.2, "separation": 0.1}
     assert asked("--objective.mutual", "0.3").objective == {"mutual": 0.3}
     assert asked().objective == {}
+
+
+def test_options_of_a_stage_are_merged(asked: Config, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("cam: {foreground: 0.5, scales: [1.0, 2.0]}\nseeds: [maps]\n")
+
+    result = asked("--recipe", str(recipe), "--cam.background", "0.05", "--classifier.epochs", "7")
+
+    assert result.cam == CamConfig(foreground=0.5, background=0.05, scales=(1.0, 2.0))
+    assert result.classifier == ClassifierConfig(epochs=7)
+    assert result.seeds == (Path("maps"),)
+    assert asked("--seeds", "one", "two").seeds == (Path("one"), Path("two"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--cam.foreground", "2", "cam.foreground: expected a number from 0 to 1, got 2.0"),
+        ("--cam.background", "0.9", "cam.background: expected less than cam.foreground"),
+        ("--classifier.epochs", "0", "classifier.epochs: expected a whole number above 0, got 0"),
+        ("--grabcut.side", "-1", "grabcut.side: expected a whole number above 0, got -1"),
+        ("--grabcut.colour", "1", "grabcut.colour"),
+    ],
+)
+def test_a_bad_option_of_a_stage_is_named(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *REQUIRED, option, value]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_recipe_by_its_name(asked: Config) -> None:

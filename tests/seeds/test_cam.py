@@ -18,7 +18,6 @@ from agmm.errors import ConfigError, InputError
 from agmm.models.classifier import Classifier, build_classifier
 from agmm.seeds.cam import (
     activation_maps,
-    cam_mask,
     cam_seeds,
     refine_maps,
     strongest_maps,
@@ -218,17 +217,10 @@ def test_seeds_without_a_background_class() -> None:
     assert seeds.tolist() == [[3, 255, 255, 255, 255, 7]]
 
 
-def test_mask_by_hand() -> None:
-    assert cam_mask(SEEDS_OF, [3, 7], 0, threshold=0.58).tolist() == [[3, 3, 3, 0, 0, 7]]
-    assert cam_mask(SEEDS_OF, [3, 7], None)[0, [0, 1, 2, 5]].tolist() == [3, 3, 3, 7]
-
-
 def test_no_map_is_background_or_nothing() -> None:
     nothing = torch.zeros(0, 2, 3)
     assert (cam_seeds(nothing, [], 4) == 4).all()
-    assert (cam_mask(nothing, [], 4) == 4).all()
     assert (cam_seeds(nothing, [], None) == 255).all()
-    assert (cam_mask(nothing, [], None) == 255).all()
 
 
 @given(
@@ -251,15 +243,15 @@ def test_stricter_thresholds_only_take_seeds_away(
     assert set(np.unique(seeds)) <= {0, 255, *classes}
     assert ((seeds == 255) | (seeds == loose)).all()
     labelled = seeds[(seeds != 255) & (seeds != 0)]
-    mask = cam_mask(maps, classes, 0, threshold=0.3)
-    assert np.array_equal(labelled, mask[(seeds != 255) & (seeds != 0)])
+    strongest = np.array([*classes, 0])[strongest_maps(maps, classes)[1]]
+    assert np.array_equal(labelled, strongest[(seeds != 255) & (seeds != 0)])
 
 
 def test_numbers_of_maps_and_classes_must_agree() -> None:
     with pytest.raises(InputError, match="got 2 maps and 1 classes"):
         cam_seeds(SEEDS_OF, [3], 0)
     with pytest.raises(InputError, match="got 2 maps and 3 classes"):
-        cam_mask(SEEDS_OF, [3, 4, 5], 0)
+        strongest_maps(SEEDS_OF, [3, 4, 5])
 
 
 def test_strongest_by_hand() -> None:

@@ -202,40 +202,6 @@ def cam_seeds(
     return seeds
 
 
-def cam_mask(
-    maps: Maps,
-    classes: Sequence[int],
-    background: int | None,
-    *,
-    threshold: float = 0.3,
-) -> MaskArray:
-    """The class of every pixel given the tags, to score maps against dense masks.
-
-    Args:
-        maps: One map per class, (n, H, W) in 0..1.
-        classes: The n classes.
-        background: Index of the background class; None = the data set has none.
-        threshold: Below this value of the strongest class a pixel is background, 0 to 1.
-
-    Returns:
-        (H, W); 255 only where there is neither a class nor a background to choose.
-
-    Raises:
-        InputError: The numbers of maps and classes differ.
-
-    Example:
-        >>> cam_mask(torch.tensor([[[0.9, 0.1]]]), [3], 0).tolist()
-        [[3, 0]]
-    """
-    best, index, _ = strongest_maps(maps, classes)
-    mask = np.full(best.shape, IGNORE_INDEX, np.uint8)
-    if len(classes):
-        mask = np.asarray(classes, np.uint8)[index]
-    if background is not None:
-        mask[best < threshold] = background
-    return mask
-
-
 def _check(model: Classifier, classes: Sequence[int], scales: Sequence[float], refine: int) -> None:
     if not scales or not all(scale > 0 for scale in scales):
         raise ConfigError(
