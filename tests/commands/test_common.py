@@ -5,7 +5,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
+from agmm.commands.common import pick_device, same_classes, tracked, usable_dataset
+from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
 from agmm.training.run import load_run
 
@@ -49,7 +50,7 @@ def test_same_classes(tiny_run: Path) -> None:
 def test_a_good_data_set_is_opened_without_a_word(tiny_data: Path, console: Console) -> None:
     required = {"train": ("scribbles",), "val": ("dense",)}
 
-    dataset = open_dataset(tiny_data, required, skip_bad=False, console=console)  # type: ignore[arg-type]
+    dataset = usable_dataset(read_dataset(tiny_data), required, skip_bad=False, console=console)  # type: ignore[arg-type]
 
     assert [record.name for record in dataset.split("train")] == ["a", "b", "c", "d"]
     assert console.export_text() == ""
@@ -57,13 +58,17 @@ def test_a_good_data_set_is_opened_without_a_word(tiny_data: Path, console: Cons
 
 def test_a_bad_file_stops(broken_data: Path, console: Console) -> None:
     with pytest.raises(DataError, match=r"images/train/b\.png"):
-        open_dataset(broken_data, {"train": ("points",)}, skip_bad=False, console=console)
+        usable_dataset(
+            read_dataset(broken_data), {"train": ("points",)}, skip_bad=False, console=console
+        )
 
 
 def test_a_bad_file_is_skipped_and_listed_where_that_is_wished(
     broken_data: Path, console: Console
 ) -> None:
-    dataset = open_dataset(broken_data, {"train": ("points",)}, skip_bad=True, console=console)
+    dataset = usable_dataset(
+        read_dataset(broken_data), {"train": ("points",)}, skip_bad=True, console=console
+    )
 
     assert [record.name for record in dataset.split("train")] == ["a", "c", "d"]
     text = console.export_text()
@@ -79,7 +84,7 @@ def test_pictures_with_an_empty_label_are_told(
 
     Image.new("L", (64, 48), 255).save(root / "points/c.png")
 
-    open_dataset(root, {"train": ("points",)}, skip_bad=False, console=console)
+    usable_dataset(read_dataset(root), {"train": ("points",)}, skip_bad=False, console=console)
 
     assert "train: 1 pictures have an empty label, e.g. c" in console.export_text()
 

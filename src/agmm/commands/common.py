@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.progress import track
 
 from agmm.datasets.check import Required, checked
-from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import ConfigError, DataError
 from agmm.training.progress import progress_bar
@@ -47,21 +46,19 @@ def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
         )
 
 
-def open_dataset(
-    path: Path | str,
+def usable_dataset(
+    dataset: Dataset,
     required: Required,
     *,
-    format: str = "auto",  # noqa: A002 - the option is called so
     skip_bad: bool,
     clip_boxes: bool = False,
     console: Console,
 ) -> Dataset:
-    """Read a data set and decode everything of it that will be used, once.
+    """Decode everything of a data set that will be used, once, and tell what is wrong.
 
     Args:
-        path: The data set's folder.
+        dataset: What `agmm.datasets.reader.read_dataset` listed.
         required: Label forms that each split needs, one of them per picture.
-        format: Its layout.
         skip_bad: Leave out what is unusable, and list it, instead of raising.
         clip_boxes: Repair faulty boxes, and list them, instead of raising.
         console: Where progress and skipped files are shown.
@@ -69,7 +66,6 @@ def open_dataset(
     Raises:
         DataError: If anything is unusable and ``skip_bad`` is off, or nothing is left.
     """
-    dataset = read_dataset(path, format=format)
     with progress_bar("checking the data", console) as progress:
         usable = checked(
             dataset, required, skip_bad=skip_bad, clip_boxes=clip_boxes, progress=progress

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
+from agmm.commands.common import pick_device, same_classes, tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
+from agmm.datasets.reader import read_dataset
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
 from agmm.inference.predict import predict_probabilities
 from agmm.training.run import load_run, write_json
@@ -65,9 +66,8 @@ def evaluate(
     where = pick_device(device)
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     console = Console(stderr=True)
-    dataset = open_dataset(
-        data, {split: ("dense",)}, format=format, skip_bad=skip_bad, console=console
-    )
+    listed = read_dataset(data, format=format)
+    dataset = usable_dataset(listed, {split: ("dense",)}, skip_bad=skip_bad, console=console)
     same_classes(loaded, dataset.classes.names, data)
     pictures = WholePictures(dataset.split(split))
     k = loaded.model.num_classes

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from agmm.commands.common import keep_existing, open_dataset, pick_device, same_classes, tracked
+from agmm.commands.common import keep_existing, pick_device, same_classes, tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.masks import write_index_mask
+from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError
 from agmm.files import written_atomically
@@ -88,10 +89,9 @@ def label(
     loaded = load_run(run, checkpoint=checkpoint, device=str(pick_device(device)))
     console = Console(stderr=True)
     required = {split: loaded.config.labels}
-    dataset = open_dataset(
-        data,
+    dataset = usable_dataset(
+        read_dataset(data, format=format),
         required,
-        format=format,
         skip_bad=skip_bad,
         clip_boxes=loaded.config.clip_boxes,
         console=console,

@@ -10,13 +10,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agmm.commands.common import open_dataset, pick_device, same_classes, tracked
+from agmm.commands.common import pick_device, same_classes, tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.data.dataset import dense_mask
 from agmm.datasets.classes import Classes
 from agmm.datasets.images import image_size
 from agmm.datasets.masks import read_index_mask
+from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError
 from agmm.evaluation.map_quality import THRESHOLDS, MapQuality
@@ -96,10 +97,9 @@ def seeds(
             " without --seeds"
         )
     console = Console(stderr=True)
-    dataset = open_dataset(
-        data,
+    dataset = usable_dataset(
+        read_dataset(data, format=format),
         {split: config.labels},
-        format=format,
         skip_bad=skip_bad,
         clip_boxes=config.clip_boxes,
         console=console,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agmm.commands.common import open_dataset, pick_device
+from agmm.commands.common import pick_device, usable_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.label import label_record
 from agmm.commands.parsing import build_parser, parse, recipe_words
@@ -95,13 +95,13 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
 
 
 def _open(config: TrainConfig, console: Console) -> Dataset:
+    dataset = read_dataset(config.data, format=config.format)
     required: dict[str, tuple[Form, ...]] = {"train": config.labels}
-    if "val" in read_dataset(config.data, format=config.format).splits:
+    if "val" in dataset.splits:
         required["val"] = ("dense",)
-    return open_dataset(
-        config.data,
+    return usable_dataset(
+        dataset,
         required,
-        format=config.format,
         skip_bad=config.skip_bad,
         clip_boxes=config.clip_boxes,
         console=console,
