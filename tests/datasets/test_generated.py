@@ -112,7 +112,7 @@ def test_the_layout_can_be_read(written: Path) -> None:
 def test_weak_labels_agree_with_the_mask_and_name_every_class(written: Path) -> None:
     for record in read_dataset(written).split("train"):
         mask = read_index_mask(written / "masks" / "train" / f"{record.name}.png", CLASSES)
-        strokes = read_index_mask(written / "scribbles" / f"{record.name}.png", CLASSES)
+        strokes = read_index_mask(written / "scribbles" / "train" / f"{record.name}.png", CLASSES)
         points = record.labels["points"]()
         assert isinstance(points, Points)
         cols, rows = points.xy.T
@@ -146,7 +146,7 @@ def test_an_unfinished_folder_has_no_classes(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agmm.datasets.generated.write_index_mask", full_disk)
+    monkeypatch.setattr("agmm.datasets.generated.write_label", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_generated_dataset(tmp_path, num_train=1, num_val=0, size=SIZE, seed=0)
     assert not (tmp_path / "classes.txt").exists()

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from agmm.datasets.classes import Classes
 from agmm.datasets.clicks import read_clicks
 from agmm.datasets.images import image_size
@@ -24,7 +22,6 @@ from agmm.datasets.tables import read_boxes, read_tags
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
 from agmm.labels.forms import Form
-from agmm.shapes import IGNORE_INDEX, MaskArray
 
 
 @dataclass(frozen=True)
@@ -175,18 +172,13 @@ def read_index_png(path: Path, form: Form, classes: Classes, image: Path) -> Ann
             f" {image} has {size[1]}x{size[0]}. Export the label at the picture's size."
         )
     if form == "points":
-        return _as_points(mask)
+        return Points.from_mask(mask)
     kinds: dict[Form, type[Scribbles | Blocks | DenseMask]] = {
         "scribbles": Scribbles,
         "blocks": Blocks,
         "dense": DenseMask,
     }
     return kinds[form](mask)
-
-
-def _as_points(mask: MaskArray) -> Points:
-    rows, columns = np.nonzero(mask != IGNORE_INDEX)
-    return Points(np.stack([columns, rows], axis=1), mask[rows, columns])
 
 
 def _given(annotation: Annotation, image: Path) -> Annotation:  # noqa: ARG001 - of every label

@@ -15,9 +15,10 @@ from PIL import Image
 
 from agmm.datasets.classes import Classes
 from agmm.datasets.generated_objects import DRAWINGS, Plane, smooth_noise
-from agmm.datasets.masks import write_index_mask
+from agmm.datasets.writing import write_classes, write_label
 from agmm.files import written_atomically
-from agmm.labels.rasterize import rasterize
+from agmm.labels.annotations import DenseMask
+from agmm.labels.pieces import without_crumbs
 from agmm.labels.simulate import simulate_points, simulate_scribbles
 from agmm.shapes import ImageArray
 
@@ -218,19 +219,12 @@ def write_generated_dataset(
         for index in range(count):
             rng = np.random.default_rng((seed, part, index))
             image, mask = generate_picture(rng, size)
-            name = f"{split}_{index:04d}.png"
-            with written_atomically(root / "images" / split / name) as temporary:
+            name = f"{split}/{split}_{index:04d}"
+            with written_atomically(root / "images" / f"{name}.png") as temporary:
                 Image.fromarray(image).save(temporary)
-            write_index_mask(root / "masks" / split / name, mask, CLASSES)
+            write_label(root, name, DenseMask(mask), size, CLASSES)
             if split == "train":
-                strokes = simulate_scribbles(mask, rng).mask
-                write_index_mask(root / "scribbles" / name, strokes, CLASSES)
-                clicks = [simulate_points(mask, rng)]
-                seeds = rasterize(clicks, size, len(CLASSES.names), complete=False).seeds
-                write_index_mask(root / "points" / name, seeds, CLASSES)
-    lines = [
-        f"{name} #{red:02x}{green:02x}{blue:02x}"
-        for name, (red, green, blue) in zip(CLASSES.names, CLASSES.colors, strict=True)
-    ]
-    with written_atomically(root / "classes.txt") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                seen = without_crumbs(mask, min_pixels=32)
+                for label in (simulate_scribbles(seen, rng), simulate_points(seen, rng)):
+                    write_label(root, name, label, size, CLASSES)
+    write_classes(root / "classes.txt", CLASSES)

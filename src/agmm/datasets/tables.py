@@ -5,6 +5,7 @@ Both are comma-separated, with a header, in UTF-8. The picture is named with its
 """
 
 import csv
+import functools
 import io
 import math
 from collections import defaultdict
@@ -49,14 +50,12 @@ def read_tags(path: Path, classes: Classes) -> dict[str, Tags]:
         >>> read_tags(path, classes)["a"].classes.tolist()
         [0, 1]
     """
-    index = {tuple(name.split()): i for i, name in enumerate(classes.names)}
     tags: dict[str, Tags] = {}
     for where, (image, words) in _rows(path, TAGS_COLUMNS):
         name = picture_name(image)
         if name in tags:
             raise DataError(f"{where}: a second row for {name!r}. Join the tags into one row.")
-        found = _match(words.split(), index, where, classes)
-        tags[name] = Tags(np.array(found, dtype=np.uint8))
+        tags[name] = Tags(np.array(match_tags(words, classes, where), dtype=np.uint8))
     return tags
 
 
@@ -113,6 +112,46 @@ def read_boxes(path: Path, classes: Classes) -> dict[str, Boxes]:
     }
 
 
+def match_tags(text: str, classes: Classes, where: str) -> list[int]:
+    """Split words into the names of classes, at each place the longest that fits.
+
+    Args:
+        text: Names that are separated by spaces, and may have spaces themselves.
+        classes: The data set's classes.
+        where: The place of the text, for the message.
+
+    Returns:
+        The indices of the classes, in the order of the text.
+
+    Raises:
+        DataError: A word that begins no class.
+
+    Example:
+        >>> classes = Classes(("light", "traffic light"), ((0, 0, 0), (9, 9, 9)))
+        >>> match_tags("light traffic light", classes, "tags.csv")
+        [0, 1]
+    """
+    words, index = text.split(), _index(classes)
+    longest = max(len(name) for name in index)
+    found: list[int] = []
+    start = 0
+    while start < len(words):
+        for length in range(longest, 0, -1):
+            name = tuple(words[start : start + length])
+            if name in index:
+                found.append(index[name])
+                start += len(name)
+                break
+        else:
+            raise _unknown(where, words[start], classes)
+    return found
+
+
+@functools.cache
+def _index(classes: Classes) -> dict[tuple[str, ...], int]:
+    return {tuple(name.split()): i for i, name in enumerate(classes.names)}
+
+
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Give place and fields of each row, the fields stripped and in the order of ``columns``."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
@@ -141,25 +180,6 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]
         raise DataError(
             f"{path}, line {reader.line_num}: is no comma-separated row ({error}). Correct it."
         ) from error
-
-
-def _match(
-    words: Sequence[str], index: dict[tuple[str, ...], int], where: str, classes: Classes
-) -> list[int]:
-    """Split words into the names of classes, at each place the longest that fits."""
-    longest = max(len(name) for name in index)
-    found: list[int] = []
-    start = 0
-    while start < len(words):
-        for length in range(longest, 0, -1):
-            name = tuple(words[start : start + length])
-            if name in index:
-                found.append(index[name])
-                start += len(name)
-                break
-        else:
-            raise _unknown(where, words[start], classes)
-    return found
 
 
 def _number(text: str, where: str) -> float:

@@ -38,6 +38,23 @@ class Points:
         _validate_rows("Points.xy", self.xy, 2, "(x, y) per click")
         _validate_classes("Points", self.classes, len(self.xy))
 
+    @classmethod
+    def from_mask(cls, mask: MaskArray) -> "Points":
+        """Take every labelled pixel of an index map for a click.
+
+        Args:
+            mask: (H, W), uint8, class index or 255 = unlabelled.
+
+        Returns:
+            The clicks, row by row.
+
+        Example:
+            >>> Points.from_mask(np.array([[255, 7]], dtype=np.uint8)).xy.tolist()
+            [[1, 0]]
+        """
+        rows, columns = np.nonzero(mask != IGNORE_INDEX)
+        return cls(np.stack([columns, rows], axis=1), mask[rows, columns])
+
 
 @dataclass(frozen=True, eq=False)
 class Boxes:

@@ -1,24 +1,27 @@
-"""Dense mask -> the strokes and clicks that an annotator would have given instead.
+"""Dense mask -> what an annotator would have given instead, in every form.
 
 A stroke wanders through the inner part of a piece, bends a little, ends before the piece ends and
 never crosses its border, as in ScribbleSup (Lin et al., CVPR 2016, https://arxiv.org/abs/1604.05144).
 A click lies well inside, as people click (Bearman et al., ECCV 2016,
-https://arxiv.org/abs/1506.02106).
+https://arxiv.org/abs/1506.02106). Blocks are tiles of the picture labelled pixel by pixel, as in
+Tree Energy Loss (Liang et al., CVPR 2022, https://arxiv.org/abs/2203.10739).
+
+Every function labels every piece that its mask has; `agmm.labels.pieces.without_crumbs` takes out
+what is too small. Without the errors of `agmm.labels.noise` all labels agree with the mask.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from agmm.errors import ConfigError
-from agmm.labels.annotations import Points, Scribbles
+from agmm.labels.annotations import Blocks, Boxes, Points, Scribbles, Tags
+from agmm.labels.pieces import depth_of, pieces
 from agmm.shapes import IGNORE_INDEX, MaskArray
 
 LENGTHS = (0.5, 0.95)
 """Shortest and longest stroke, as part of the longest way through the inner part of the piece."""
 
-INNER = (0.2, 0.6)
+INNER = (0.1, 0.45)
 """How far from the border a stroke keeps, as part of the depth of the deepest pixel."""
 
 WANDERING = 0.8
@@ -26,23 +29,21 @@ WANDERING = 0.8
 
 
 def simulate_scribbles(
-    mask: MaskArray, rng: np.random.Generator, *, width: int = 3, min_pixels: int = 32
+    mask: MaskArray, rng: np.random.Generator, *, stroke_width: int = 3
 ) -> Scribbles:
     """Draw one curved stroke inside every connected piece of every class, ground included.
 
     Args:
         mask: Dense index mask (H, W); 255 belongs to no class and gets no stroke.
         rng: Source of the ends, the bends and the lengths.
-        width: Thickness of the pen in pixels, at least 1; thin pieces clip it.
-        min_pixels: Pieces with fewer pixels stay unlabelled, but never all of one class: its
-            largest piece gets a stroke.
+        stroke_width: Thickness of the pen in pixels, at least 1; thin pieces clip it.
 
     Returns:
         The strokes as an index map (H, W), 255 where there is none. Every stroke pixel has the
         class that ``mask`` has there.
 
     Raises:
-        ConfigError: ``width`` is below 1.
+        ConfigError: ``stroke_width`` is below 1.
 
     Example:
         >>> mask = np.zeros((20, 30), dtype=np.uint8)
@@ -53,68 +54,143 @@ def simulate_scribbles(
     """
     from scipy.ndimage import distance_transform_edt
 
-    if width < 1:
-        raise ConfigError(f"width must be at least 1 pixel, but is {width}.")
+    if stroke_width < 1:
+        raise ConfigError(f"stroke_width must be at least 1 pixel, but is {stroke_width}.")
     strokes = np.full_like(mask, IGNORE_INDEX)
-    for label, window, piece, depth in _pieces(mask, min_pixels):
-        line = np.ones(piece.shape, dtype=bool)
-        rows, cols = _line(depth, rng).T
+    for piece in pieces(mask):
+        line = np.ones(piece.pixels.shape, dtype=bool)
+        rows, cols = _line(depth_of(piece.pixels), rng).T
         line[rows, cols] = False
-        stroke = piece & (distance_transform_edt(line) <= width / 2)
-        strokes[window][stroke] = label
+        stroke = piece.pixels & (distance_transform_edt(line) <= stroke_width / 2)
+        strokes[piece.window][stroke] = piece.label
     return Scribbles(mask=strokes)
 
 
-def simulate_points(mask: MaskArray, rng: np.random.Generator, *, min_pixels: int = 16) -> Points:
-    """Click once on every connected piece of every class, ground included.
+def simulate_points(
+    mask: MaskArray, rng: np.random.Generator, *, clicks_per_class: int | None = None
+) -> Points:
+    """Click once on every connected piece of every class, or a number of times on every class.
 
-    The pixel is drawn with a probability proportional to the square of its distance to the
-    border of the piece.
+    On a piece, the pixel is drawn with a probability proportional to the square of its distance
+    to the border. With ``clicks_per_class``, as in the protocols of 20, 50 or 100 clicks on
+    Cityscapes, the pixels are drawn evenly from all of the class.
 
     Args:
         mask: Dense index mask (H, W); 255 belongs to no class and gets no click.
         rng: Source of the clicked pixels.
-        min_pixels: Pieces with fewer pixels get no click, but never all of one class: its
-            largest piece gets one.
+        clicks_per_class: Clicks on each class of the picture, at least 1; a class with fewer
+            pixels has all of them clicked. None = one click on every piece.
 
     Returns:
-        The clicks, as columns and rows, in the order of the class indices.
+        The clicks, as columns and rows, row by row; no two on one pixel.
+
+    Raises:
+        ConfigError: ``clicks_per_class`` is below 1.
 
     Example:
         >>> mask = np.full((9, 9), 3, dtype=np.uint8)
         >>> points = simulate_points(mask, np.random.default_rng(0))
         >>> points.classes.tolist(), points.xy.shape
         ([3], (1, 2))
+        >>> simulate_points(mask, np.random.default_rng(0), clicks_per_class=20).xy.shape
+        (20, 2)
     """
-    xy: list[tuple[int, int]] = []
-    classes: list[int] = []
-    for label, window, _, depth in _pieces(mask, min_pixels):
-        weight = depth.ravel() ** 2
-        row, col = np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), depth.shape)
-        xy.append((window[1].start + int(col), window[0].start + int(row)))
-        classes.append(label)
-    return Points(
-        xy=np.array(xy, dtype=np.int64).reshape(-1, 2), classes=np.array(classes, dtype=np.uint8)
+    clicks = np.full_like(mask, IGNORE_INDEX)
+    if clicks_per_class is None:
+        for piece in pieces(mask):
+            weight = depth_of(piece.pixels) ** 2
+            pixel = rng.choice(weight.size, p=(weight / weight.sum()).ravel())
+            clicks[piece.window][np.unravel_index(pixel, weight.shape)] = piece.label
+        return Points.from_mask(clicks)
+    if clicks_per_class < 1:
+        raise ConfigError(
+            f"clicks_per_class must be at least 1 or None, but is {clicks_per_class}."
+        )
+    for label in np.unique(mask[mask != IGNORE_INDEX]):
+        places = np.flatnonzero(mask == label)
+        chosen = rng.choice(places, min(clicks_per_class, places.size), replace=False)
+        clicks.flat[chosen] = label
+    return Points.from_mask(clicks)
+
+
+def simulate_blocks(
+    mask: MaskArray, rng: np.random.Generator, *, block_share: float = 0.1, block_size: int = 40
+) -> Blocks:
+    """Label tiles of the picture pixel by pixel, chosen at random until the share is reached.
+
+    Args:
+        mask: Dense index mask (H, W), 255 = unlabelled, also in the blocks.
+        rng: Source of the choice.
+        block_share: Share of the labelled pixels of ``mask`` to give, above 0 and at most 1; the
+            last tile may exceed it.
+        block_size: Height and width of a tile in pixels, at least 1. The tiles are counted from
+            the upper left corner; those at the right and at the bottom may be smaller.
+
+    Returns:
+        The blocks as an index map (H, W), 255 outside of them.
+
+    Raises:
+        ConfigError: ``block_share`` or ``block_size`` out of range.
+
+    Example:
+        >>> mask = np.zeros((4, 6), dtype=np.uint8)
+        >>> blocks = simulate_blocks(mask, np.random.default_rng(0), block_share=0.5, block_size=2)
+        >>> int((blocks.mask == 0).sum())
+        12
+    """
+    if not 0 < block_share <= 1:
+        raise ConfigError(f"block_share must be above 0 and at most 1, but is {block_share}.")
+    if block_size < 1:
+        raise ConfigError(f"block_size must be at least 1 pixel, but is {block_size}.")
+    labelled = mask != IGNORE_INDEX
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    tile_of = (rows // block_size) * -(-mask.shape[1] // block_size) + columns // block_size
+    order = rng.permutation(int(tile_of[-1, -1]) + 1)
+    given = np.bincount(tile_of[labelled], minlength=order.size)[order].cumsum()
+    enough = np.searchsorted(given, round(block_share * int(labelled.sum())))
+    chosen = np.isin(tile_of, order[: enough + 1])
+    return Blocks(mask=np.where(chosen, mask, np.uint8(IGNORE_INDEX)))
+
+
+def simulate_boxes(mask: MaskArray, *, background: int | None = None) -> Boxes:
+    """Put a tight box round every connected piece of every class but the background.
+
+    Args:
+        mask: Dense index mask (H, W); 255 belongs to no class and gets no box.
+        background: Index of the background, which gets no boxes; None if no class is one.
+
+    Returns:
+        The boxes in whole pixels, in the order of the class indices.
+
+    Example:
+        >>> mask = np.array([[0, 1, 1, 0, 1]], dtype=np.uint8)
+        >>> simulate_boxes(mask, background=0).xyxy.tolist()
+        [[1, 0, 3, 1], [4, 0, 5, 1]]
+    """
+    found = [piece for piece in pieces(mask) if piece.label != background]
+    corners = [(x.start, y.start, x.stop, y.stop) for _, (y, x), _ in found]
+    return Boxes(
+        xyxy=np.array(corners, dtype=np.int64).reshape(-1, 4),
+        classes=np.array([piece.label for piece in found], dtype=np.uint8),
     )
 
 
-def _pieces(
-    mask: MaskArray, min_pixels: int
-) -> Iterator[tuple[int, tuple[slice, slice], Bool[np.ndarray, "h w"], Float[np.ndarray, "h w"]]]:
-    """Yield class, bounding window, pixels and depth (distance to the border) of every piece."""
-    from scipy.ndimage import distance_transform_edt, find_objects, label
+def simulate_tags(mask: MaskArray, *, background: int | None = None) -> Tags:
+    """Name the classes that the picture shows.
 
-    touching = np.ones((3, 3), dtype=int)  # diagonal neighbours belong together
-    for value in np.unique(mask[mask != IGNORE_INDEX]).tolist():
-        numbered, _ = label(mask == value, structure=touching)
-        sizes = np.bincount(numbered.ravel())[1:]
-        # The largest piece counts in any case: a class that the picture has gets a label.
-        least = min(min_pixels, int(sizes.max()))
-        for number, window in enumerate(find_objects(numbered), start=1):
-            if sizes[number - 1] >= least:
-                piece = numbered[window] == number
-                # The margin makes the picture's edge a border, too: nobody draws along it.
-                yield value, window, piece, distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+    Args:
+        mask: Dense index mask (H, W); 255 is no class.
+        background: Index of the background, which is not named as it may be in any picture; None
+            if no class is one.
+
+    Returns:
+        The classes in ascending order.
+
+    Example:
+        >>> simulate_tags(np.array([[0, 2, 1, 255]], dtype=np.uint8), background=0).classes.tolist()
+        [1, 2]
+    """
+    return Tags(np.unique(mask[(mask != IGNORE_INDEX) & (mask != background)]))
 
 
 def _line(depth: Float[np.ndarray, "h w"], rng: np.random.Generator) -> Int[np.ndarray, "n 2"]:
