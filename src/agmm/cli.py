@@ -10,6 +10,7 @@ from agmm.commands.parsing import CommandError, run_command
 COMMANDS = {
     "demo": "the whole way on generated pictures, in minutes on a laptop",
     "check": "what is in a data set, and what is wrong with it",
+    "simulate": "weak labels of every form from dense masks",
     "train": "train a segmentation model from points, scribbles, blocks, boxes, tags or masks",
     "evaluate": "mIoU, per-class IoU and pixel accuracy of a run",
     "predict": "masks for pictures of any size",

@@ -94,6 +94,17 @@ def tracked(items: Sequence[T], what: str, console: Console) -> Iterator[T]:
     )
 
 
+def require_empty(folder: Path | str) -> None:
+    """Refuse to write into a folder that has something in it.
+
+    Raises:
+        DataError: If it is neither missing nor an empty folder.
+    """
+    path = Path(folder)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise DataError(f"{path}: not empty; remove it, or give another --out")
+
+
 def keep_existing(target: Path) -> None:
     """Refuse to write over a file that is there already: it may be somebody's work.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from agmm.commands.common import require_empty
 from agmm.commands.evaluate import evaluate
 from agmm.commands.parsing import build_parser, parse
 from agmm.commands.train import train
@@ -17,7 +18,6 @@ from agmm.datasets.generated import write_generated_dataset
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
-from agmm.errors import DataError
 from agmm.inference.predict import predict_probabilities
 from agmm.report.figures import colorize, draw_seeds, legend, panel, sheet, write_png
 from agmm.shapes import ImageArray
@@ -63,8 +63,7 @@ def demo(*, out: Path | str = "agmm-demo", steps: int = 200, seed: int = 0) -> l
         AgmmError: If ``out`` is not empty.
     """
     root, console = Path(out), Console(stderr=True)
-    if root.is_dir() and any(root.iterdir()):
-        raise DataError(f"{root}: not empty; remove it, or give another --out")
+    require_empty(root)
     with console.status(f"drawing {NUM_TRAIN + NUM_VAL} pictures"):
         write_generated_dataset(
             root / "data", num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=seed

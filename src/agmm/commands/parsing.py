@@ -30,8 +30,8 @@ class CommandError(Exception):
 def build_parser(name: str, signature: Callable[..., Any], examples: str) -> ArgumentParser:
     """A parser with one argument per parameter: ``data`` as a word, ``max_steps`` as an option.
 
-    Parameters without a default are positional, but for ``out`` and ``labels``, which read
-    better with their name. The help of each is its entry in the docstring.
+    Parameters without a default are positional, but for ``out``, ``labels`` and ``form``, which
+    read better with their name. The help of each is its entry in the docstring.
 
     Args:
         name: Name of the command.
@@ -92,7 +92,7 @@ def _add_argument(
     parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str, prefix: str
 ) -> None:
     required = parameter.default is inspect.Parameter.empty
-    named = not required or parameter.name in ("out", "labels")
+    named = not required or parameter.name in ("out", "labels", "form")
     flag = f"--{prefix}{parameter.name.replace('_', '-')}" if named else parameter.name
     options: dict[str, Any] = {"help": text.replace("``", "")}
     if required and named:
