@@ -81,7 +81,7 @@ def test_every_command_has_help_with_examples(
     assert "type:" not in out
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "label"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "label", "simulate"])
 def test_a_missing_argument_is_wrong_use(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == 2
 
@@ -106,6 +106,15 @@ def test_a_missing_argument_is_wrong_use(name: str, capsys: pytest.CaptureFixtur
         (["train", "data", "--out", "run", "--labels", "points", "--recipe", "no"], "--recipe"),
         (["train", "data", "--out", "run", "--labels", "points", "--config", "no.yaml"], "no.yaml"),
         (["evaluate", "run", "data", "--checkpoint", "first"], "checkpoint"),
+        (["simulate", "data", "--out", "weak"], "form"),
+        (["simulate", "data", "--form", "strokes", "--out", "weak"], "strokes"),
+        (["simulate", "data", "--form", "", "--out", "weak"], "form"),
+        (["simulate", "data", "--form", "points", "--out", "data/weak"], "--out"),
+        (
+            ["simulate", "data", "--form", "blocks", "--out", "w", "--block-share", "2"],
+            "block_share",
+        ),
+        (["simulate", "data", "--form", "blocks", "--out", "w", "--workers", "0"], "--workers"),
         (["predict", "run", "pictures", "--out", "masks", "--tile", "x"], "tile"),
         (["predict", "run", "pictures", "--out", "masks", "--device", "toaster"], "--device"),
     ],
@@ -135,6 +144,7 @@ def test_an_unusable_argument_is_wrong_use_and_named(
         ["evaluate", "gone", "data"],
         ["predict", "run", "gone", "--out", "masks"],
         ["label", "gone", "data", "--out", "pseudo"],
+        ["simulate", "gone", "--form", "points", "--out", "weak"],
     ],
 )
 def test_a_missing_folder_is_a_failure(

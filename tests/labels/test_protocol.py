@@ -1,6 +1,7 @@
 """All forms of one picture, drawn from one seed."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,6 @@ def test_errors_change_the_clicks_and_boxes_that_are_wrong_and_no_others() -> No
         ("box_jitter", 0.5),
     ],
 )
-def test_a_value_out_of_range_is_refused_at_once(name: str, value: float) -> None:
+def test_a_value_out_of_range_is_refused_at_once(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name} must be"):
         replace(Protocol(), **{name: value})

@@ -1,6 +1,6 @@
 """``agmm simulate``: weak labels from dense masks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +13,8 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.datasets.simulated import Tally, write_simulated_dataset
 from agmm.errors import ConfigError
-from agmm.labels.forms import Form
+from agmm.labels.annotations import Annotation
+from agmm.labels.forms import FORMS, Form
 from agmm.labels.protocol import Protocol
 from agmm.report.figures import legend, panel, sheet, write_png
 from agmm.report.labels import draw_annotation
@@ -81,8 +82,10 @@ def simulate(
     Raises:
         AgmmError: If an option is out of range, the data cannot be read, or ``out`` is not empty.
     """
-    if not form:
-        raise ConfigError("--form: name at least one form of label")
+    if not form or set(form) - set(FORMS):
+        raise ConfigError(
+            f"--form: expected some of {', '.join(FORMS)}, comma-separated, got {','.join(form)!r}"
+        )
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers: expected at least 1, got {workers}")
     protocol = Protocol(
@@ -119,7 +122,7 @@ def _splits_with_masks(
     splits = read_dataset(data, format=layout).splits
     others = {name: records for name, records in splits.items() if name != split}
     masked = [name for name, rs in others.items() if any("dense" in r.labels for r in rs)]
-    for name in others.keys() - masked:
+    for name in sorted(others.keys() - masked):
         console.print(f"{name}: has no dense masks, left out", markup=False, soft_wrap=True)
     return (split, *masked)
 
@@ -139,8 +142,8 @@ def write_overview(path: Path, records: Sequence[Record], written: Dataset, spli
     rows = []
     for record in shown:
         image = read_image(record.image)
-        labels = {"mask": record.labels["dense"], **weak[record.name].labels}
-        labels.pop("dense", None)
+        labels: dict[str, Callable[[], Annotation]] = {"mask": record.labels["dense"]}
+        labels |= {form: read for form, read in weak[record.name].labels.items() if form != "dense"}
         columns = [("picture", image)]
         columns += [
             (what, draw_annotation(image, read(), classes)) for what, read in labels.items()
@@ -166,5 +169,6 @@ def main(name: str, arguments: Sequence[str]) -> None:
 
 
 def _told(form: Form, count: int, pixels: int) -> str:
-    unit = {"points": "clicks", "boxes": "boxes", "tags": "tags"}.get(form)
-    return f"{count:,} {unit}" if unit else f"{form} on {count / pixels:.1%} of the pixels"
+    if form in ("points", "boxes", "tags"):
+        return f"{count:,} {form}"
+    return f"{form} on {count / pixels:.1%} of the pixels"

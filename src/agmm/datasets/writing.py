@@ -97,7 +97,7 @@ def write_boxes(path: Path, boxes: Mapping[str, Boxes], classes: Classes) -> Non
     """
     rows: list[Sequence[object]] = []
     for name, found in boxes.items():
-        corners = [[_shortest(value) for value in box] for box in found.xyxy.tolist()]
+        corners = [[_shortest(value) for value in box] for box in found.xyxy.astype(float).tolist()]
         labels = [classes.names[label] for label in found.classes]
         rows += [(name, label, *box) for label, box in zip(labels, corners, strict=True)]
         rows += [] if labels else [(name, *[""] * 5)]

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from agmm.datasets.classes import Classes
 from agmm.labels.annotations import Annotation, Blocks, Boxes, DenseMask, Tags
 from agmm.labels.drawing import draw
-from agmm.report.figures import colorize, draw_seeds, legend, overlay
+from agmm.report.figures import Picture, colorize, draw_seeds, legend, overlay
 from agmm.shapes import ImageArray
 
 _HEIGHT = 300  # pixels of a picture with tags: that of a panel, where names can be read
@@ -16,7 +16,7 @@ _PALE = 0.35
 """How much of the picture's contrast is left behind the names of tags."""
 
 
-def draw_annotation(image: ImageArray, annotation: Annotation, classes: Classes) -> ImageArray:
+def draw_annotation(image: ImageArray, annotation: Annotation, classes: Classes) -> Picture:
     """Draw a label so that it can be seen.
 
     Clicks are outlined discs, strokes and blocks lie on the picture, a dense mask covers it, boxes
@@ -51,7 +51,7 @@ def draw_annotation(image: ImageArray, annotation: Annotation, classes: Classes)
     return draw_seeds(image, marks, classes.colors)
 
 
-def _draw_boxes(image: ImageArray, boxes: Boxes, classes: Classes) -> ImageArray:
+def _draw_boxes(image: ImageArray, boxes: Boxes, classes: Classes) -> Picture:
     canvas = Image.fromarray(image)
     frames = ImageDraw.Draw(canvas)
     width = max(1, round(image.shape[0] / 150))
@@ -61,7 +61,7 @@ def _draw_boxes(image: ImageArray, boxes: Boxes, classes: Classes) -> ImageArray
     return np.array(canvas)
 
 
-def _draw_tags(image: ImageArray, tags: Tags, classes: Classes) -> ImageArray:
+def _draw_tags(image: ImageArray, tags: Tags, classes: Classes) -> Picture:
     pale = Image.fromarray((255 - _PALE * (255.0 - image)).astype(np.uint8))
     canvas = pale.resize((max(1, round(pale.width * _HEIGHT / pale.height)), _HEIGHT))
     if len(tags.classes):
