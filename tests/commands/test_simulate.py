@@ -1,6 +1,7 @@
 """``agmm simulate``: what it writes, refuses and tells."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 
 from agmm.cli import main
 from agmm.commands.simulate import simulate
+from agmm.commands.train import train
+from agmm.config import TrainConfig
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.reader import read_dataset
 from agmm.errors import DataError
@@ -98,3 +101,12 @@ def test_a_split_without_masks_cannot_be_simulated(data: Path, tmp_path: Path, s
     ):
         simulate(data, out=tmp_path / "weak", form=("tags",), split=split, workers=1)
     assert not (tmp_path / "weak").exists()
+
+
+def test_the_copy_trains_and_validates_at_once(
+    tiny_data: Path, tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    simulate(tiny_data, out=tmp_path / "weak", form=("points", "blocks"), block_size=8, workers=1)
+    run = train(tiny_config(tmp_path / "run", data=tmp_path / "weak", labels=("points", "blocks")))
+    assert run.step == 2
+    assert (tmp_path / "run" / "metrics.json").is_file()
