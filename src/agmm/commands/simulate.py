@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agmm.commands.common import open_dataset, require_empty
+from agmm.commands.common import require_empty, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets.images import read_image
@@ -102,9 +102,10 @@ def simulate(
         raise ConfigError(f"--out {out}: lies in the data set itself; give another folder")
     console = Console(stderr=True)
     require_empty(out)
-    splits = _splits_with_masks(data, format, split, console)
-    dataset = open_dataset(
-        data, dict.fromkeys(splits, ("dense",)), format=format, skip_bad=skip_bad, console=console
+    listed = read_dataset(data, format=format)
+    splits = _splits_with_masks(listed, split, console)
+    dataset = usable_dataset(
+        listed, dict.fromkeys(splits, ("dense",)), skip_bad=skip_bad, console=console
     )
     forms = {name: form if name == split else ("dense",) for name in splits}
     with progress_bar("simulating labels", console) as progress:
@@ -115,12 +116,9 @@ def simulate(
     return tallies
 
 
-def _splits_with_masks(
-    data: Path | str, layout: str, split: str, console: Console
-) -> tuple[str, ...]:
+def _splits_with_masks(dataset: Dataset, split: str, console: Console) -> tuple[str, ...]:
     """The split to simulate, and the others that have masks to validate on."""
-    splits = read_dataset(data, format=layout).splits
-    others = {name: records for name, records in splits.items() if name != split}
+    others = {name: records for name, records in dataset.splits.items() if name != split}
     masked = [name for name, rs in others.items() if any("dense" in r.labels for r in rs)]
     for name in sorted(others.keys() - masked):
         console.print(f"{name}: has no dense masks, left out", markup=False, soft_wrap=True)
