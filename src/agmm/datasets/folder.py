@@ -16,22 +16,16 @@ folders of its own below a split.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
+from agmm.datasets.assembly import Key, Labels, assembled
 from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_beside
 from agmm.datasets.classes import read_classes
 from agmm.datasets.images import IMAGE_SUFFIXES
 from agmm.datasets.listing import list_files
-from agmm.datasets.records import Dataset, Record, Unmatched
+from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
-
-_Labels = Mapping[Form, Mapping[str, Label]]
-"""For each form, path to label."""
-
-_Key = tuple[str, str]
-"""Split and name of a picture."""
 
 
 def is_folder(root: Path) -> bool:
@@ -71,28 +65,7 @@ def read_folder(root: Path) -> Dataset:
     }
     flat = not any("/" in path for path in pictures)
     images = _split_by_labels(pictures, labels) if flat else _split_by_folders(pictures)
-    splits: dict[str, list[Record]] = {split: [] for split in sorted({key[0] for key in images})}
-    used: dict[tuple[Form, str], Path] = {}
-    for split, name in sorted(images):
-        image = images[split, name]
-        paths = _labels_of(split, name, image, labels)
-        for form, path in paths.items():
-            if (form, path) in used:
-                raise DataError(
-                    f"{labels[form][path].file}: is the label of both {used[form, path]} and"
-                    f" {image}. Say its split, as in '{split}/{path}'."
-                )
-            used[form, path] = image
-        readers = {form: partial(labels[form][path].read, image) for form, path in paths.items()}
-        splits[split].append(Record(name, image, readers))
-    unmatched = tuple(
-        _unmatched(path, found[path].file, form, None if flat else set(splits))
-        for form, found in labels.items()
-        for path in sorted(found)
-        if (form, path) not in used
-    )
-    records = {split: tuple(listed) for split, listed in splits.items()}
-    return Dataset(root, classes, records, unmatched=unmatched)
+    return assembled(root, classes, images, labels, splits_known=not flat)
 
 
 def _list_pictures(folder: Path) -> dict[str, Path]:
@@ -115,19 +88,19 @@ def _list_pictures(folder: Path) -> dict[str, Path]:
     return pictures
 
 
-def _split_by_folders(pictures: Mapping[str, Path]) -> dict[_Key, Path]:
+def _split_by_folders(pictures: Mapping[str, Path]) -> dict[Key, Path]:
     parts = {path: path.partition("/") for path in pictures}
     return {(split, name): pictures[path] for path, (split, _, name) in parts.items()}
 
 
-def _split_by_labels(images: Mapping[str, Path], labels: _Labels) -> dict[_Key, Path]:
+def _split_by_labels(images: Mapping[str, Path], labels: Labels) -> dict[Key, Path]:
     """Give pictures without a split the one that the folder of a label says, else "train"."""
     places: dict[str, dict[str, Path]] = defaultdict(dict)
     for found in labels.values():
         for path, label in found.items():
             split, _, name = path.partition("/")
             places[name].setdefault(split, label.file)  # the name is empty without a folder
-    result: dict[_Key, Path] = {}
+    result: dict[Key, Path] = {}
     for name, image in images.items():
         said = places.get(name, {})
         if len(said) > 1:
@@ -138,26 +111,3 @@ def _split_by_labels(images: Mapping[str, Path], labels: _Labels) -> dict[_Key, 
             )
         result[next(iter(said), "train"), name] = image
     return result
-
-
-def _labels_of(split: str, name: str, image: Path, labels: _Labels) -> dict[Form, str]:
-    """Find the labels of a picture, by its split and name or its name alone; give their paths."""
-    result: dict[Form, str] = {}
-    for form, of in labels.items():
-        found = [path for path in (f"{split}/{name}", name) if path in of]
-        if len(found) > 1:
-            first, second = (of[path].file for path in found)
-            raise DataError(
-                f"{image}: has two labels of the form {form}, {first} and {second}. Remove one of"
-                " them."
-            )
-        result |= dict.fromkeys([form], found[0]) if found else {}
-    return result
-
-
-def _unmatched(path: str, file: Path, form: Form, splits: set[str] | None) -> Unmatched:
-    """Describe a label without a picture; with ``splits`` None every folder is a split."""
-    split, _, name = path.partition("/")
-    if name and (splits is None or split in splits):
-        return Unmatched(name, file, form, split)
-    return Unmatched(path, file, form, None)

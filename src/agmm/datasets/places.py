@@ -1,0 +1,109 @@
+"""Files that an annotation names: below the data folder, or refused."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from agmm.datasets.images import IMAGE_SUFFIXES
+from agmm.errors import DataError
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "default"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def relative_name(name: str, where: str, *, below: str = "") -> str:
+    r"""Make sure that a name stays below the data folder.
+
+    Args:
+        name: As an annotation has it, with "/" or "\".
+        where: What names it, for the message.
+        below: A folder of the data folder that the name starts from, such as "a/b". ".." may lead
+            out of this one, but not out of the data folder; without any, ".." is refused.
+
+    Returns:
+        The name from the data folder on, with "/".
+
+    Raises:
+        DataError: An empty or absolute name, or one that leads out of the folder.
+
+    Example:
+        >>> relative_name("..\\images\\a.jpg", "a.json", below="labels")
+        'images/a.jpg'
+        >>> relative_name("../a.jpg", "a.xml")
+        Traceback (most recent call last):
+        agmm.errors.DataError: a.xml: the name '../a.jpg' leads out of the data folder. Correct it.
+    """
+    parts = name.replace("\\", "/").split("/")
+    absolute = not parts[0] or _DRIVE.match(name)
+    path = os.path.normpath("/".join([*filter(None, [below]), *parts]))
+    leaves = path.split("/")[0] == ".." or (".." in parts and not below)
+    if not name or absolute or leaves or "\0" in name or len(name) > 4096:
+        shown = name if len(name) <= 200 else f"{name[:200]}…"
+        raise DataError(f"{where}: the name {shown!r} leads out of the data folder. Correct it.")
+    return path
+
+
+def find_picture(root: Path, names: Iterable[str], where: str) -> Path | None:
+    """Find the file of a picture; none of another folder is ever looked at.
+
+    Args:
+        root: The data set's folder.
+        names: Where it may lie below, as `relative_name` gives them; the first that is there
+            counts. A name without the suffix of a picture is tried with all of them.
+        where: What names it, for the message.
+
+    Returns:
+        The file; None if there is none.
+
+    Raises:
+        DataError: A link leads out of the data folder.
+
+    Example:
+        >>> find_picture(Path("a/missing/folder"), ["a.jpg"], "a.xml") is None
+        True
+    """
+    for name in names:
+        for suffix in _suffixes(name):
+            path = root / f"{name}{suffix}"
+            try:
+                found = path.is_file()
+            except (OSError, ValueError):  # a name that the file system cannot hold
+                found = False
+            if not found:
+                continue
+            if not path.resolve().is_relative_to(root.resolve()):
+                raise DataError(
+                    f"{where}: {path} is a link that leads out of the data folder. Copy the"
+                    " picture there instead."
+                )
+            return path
+    return None
+
+
+def split_name(subset: str) -> str | None:
+    """Give the split that a subset's name means.
+
+    Args:
+        subset: As a tool has it, such as "Validation".
+
+    Returns:
+        "train", "val" or "test"; None if the name is another one.
+
+    Example:
+        >>> split_name("Validation"), split_name("monday")
+        ('val', None)
+    """
+    return _SPLITS.get(subset.casefold())
+
+
+def _suffixes(name: str) -> list[str]:
+    _, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path each would take 3x
+    if suffix.lower() in IMAGE_SUFFIXES:
+        return [""]
+    return ["", *(s for known in sorted(IMAGE_SUFFIXES) for s in (known, known.upper()))]
