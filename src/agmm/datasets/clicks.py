@@ -5,17 +5,15 @@ the right and y down, and the number of the class. The published file counts a f
 has no clicks on the background; class 0 is a class like any other here.
 """
 
-import json
 import math
-from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from agmm.datasets.classes import Classes
 from agmm.datasets.listing import picture_name
-from agmm.datasets.text import read_text
+from agmm.datasets.text import read_json, shown
 from agmm.errors import DataError
 from agmm.labels.annotations import Points
 
@@ -51,7 +49,7 @@ def read_clicks(path: Path, classes: Classes) -> dict[str, Points]:
             raise DataError(f"{path}: {name!r} is there twice. Join its clicks into one list.")
         where = f"{path}, {image!r}"
         if not isinstance(entries, list):
-            raise DataError(f"{where}: must be a list of clicks, but is {_shown(entries)}.")
+            raise DataError(f"{where}: must be a list of clicks, but is {shown(entries)}.")
         read = [_click(entry, f"{where}, click {i}", classes) for i, entry in enumerate(entries)]
         clicks[name] = Points(
             np.array([(x, y) for x, y, _ in read], dtype=np.float64).reshape(-1, 2),
@@ -61,23 +59,10 @@ def read_clicks(path: Path, classes: Classes) -> dict[str, Points]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
-            raise DataError(f"{path}: the key {twice!r} is there twice. Keep one of them.")
-        return found
-
-    def refuse(constant: str) -> NoReturn:
-        raise DataError(f"{path}: has {constant}, which is no number of JSON. Correct the click.")
-
-    try:
-        content = json.loads(read_text(path), object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON ({error}). Export it again.") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(
-            f"{path}: must be an object {{picture: [clicks]}}, but is {_shown(content)}. Write the"
+            f"{path}: must be an object {{picture: [clicks]}}, but is {shown(content)}. Write the"
             " name of the picture before its list of clicks."
         )
     return content
@@ -86,13 +71,13 @@ def _load(path: Path) -> dict[str, Any]:
 def _click(entry: object, where: str, classes: Classes) -> tuple[float, float, int]:
     if not isinstance(entry, dict) or not {"x", "y", "cls"} <= entry.keys():
         raise DataError(
-            f'{where}: must be {{"x": …, "y": …, "cls": …}}, but is {_shown(entry)}. Add what is'
+            f'{where}: must be {{"x": …, "y": …, "cls": …}}, but is {shown(entry)}. Add what is'
             " missing."
         )
     label = entry["cls"]
     if type(label) is not int or not 0 <= label < len(classes):
         raise DataError(
-            f"{where}: cls must be a class 0..{len(classes) - 1}, but is {_shown(label)}. Correct"
+            f"{where}: cls must be a class 0..{len(classes) - 1}, but is {shown(label)}. Correct"
             " it, or add the class to classes.txt."
         )
     return _coordinate(entry["x"], "x", where), _coordinate(entry["y"], "y", where), label
@@ -103,10 +88,5 @@ def _coordinate(value: object, name: str, where: str) -> float:
     if type(value) in {int, float} and abs(value) <= 2**53 and math.isfinite(value):  # type: ignore[arg-type]
         return float(value)  # type: ignore[arg-type]
     raise DataError(
-        f"{where}: {name} must be a number of pixels, but is {_shown(value)}. Correct the click."
+        f"{where}: {name} must be a number of pixels, but is {shown(value)}. Correct the click."
     )
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"

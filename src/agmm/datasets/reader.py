@@ -5,6 +5,7 @@ from pathlib import Path
 
 from agmm.datasets.check import checked
 from agmm.datasets.folder import is_folder, read_folder
+from agmm.datasets.labelme import is_labelme, read_labelme
 from agmm.datasets.records import Dataset
 from agmm.datasets.voc import is_voc, read_voc
 from agmm.errors import ConfigError, DataError
@@ -12,8 +13,9 @@ from agmm.errors import ConfigError, DataError
 __all__ = ["FORMATS", "checked", "read_dataset"]
 
 _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
-    "folder": (is_folder, read_folder, "images/ and classes.txt"),
     "voc": (is_voc, read_voc, "JPEGImages/ and ImageSets/Segmentation/ or Annotations/"),
+    "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
+    "folder": (is_folder, read_folder, "images/ and classes.txt"),
 }
 """Name to: how it is recognised, how it is read, and what it is recognised by."""
 

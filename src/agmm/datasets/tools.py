@@ -1,0 +1,122 @@
+"""What the readers of labelling tools share: from pictures with shapes to a data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from agmm.datasets.assembly import Key, assembled
+from agmm.datasets.beside import Label, colored_by_masks, joined, list_index_pngs, read_beside
+from agmm.datasets.classes import VOID_COLOR, Classes, Color, read_classes, voc_colors
+from agmm.datasets.records import Dataset
+from agmm.datasets.shapes import Drawn, read_drawn
+from agmm.errors import DataError
+from agmm.labels.forms import FORMS, Form
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a tool says of one picture.
+
+    Args:
+        file: Where it says so.
+        name: The picture's name without suffix, unique within its split.
+        split: Its split.
+        image: Its file; None if it is missing.
+        labels: For each form that was given its shapes.
+    """
+
+    file: Path
+    name: str
+    split: str
+    image: Path | None
+    labels: Mapping[Form, Drawn]
+
+
+def classes_of(
+    root: Path, names: Sequence[str], file: Path, colors: Sequence[Color | None] = ()
+) -> Classes:
+    """Take the classes of ``classes.txt`` if there is one, else those that a tool knows.
+
+    Args:
+        root: The data set's folder.
+        names: The names that the tool knows, in order.
+        file: Where the tool names them, for the message.
+        colors: The tool's colours, one per name, where it has them.
+
+    Returns:
+        The classes, in the tool's colours where every class has one of its own, else in those of
+        the first mask in ``masks/`` or of VOC.
+
+    Raises:
+        DataError: No name, too many, or two that differ in capitals only.
+
+    Example:
+        >>> classes_of(Path("a/missing/folder"), ("cat", "dog"), Path("a.json")).names
+        ('cat', 'dog')
+    """
+    if (root / "classes.txt").is_file():
+        return colored_by_masks(read_classes(root / "classes.txt"), root / "masks")
+    own = tuple(color for color in colors if color is not None)
+    usable = bool(names) and len({*own, VOID_COLOR}) == len(own) + 1 == len(names) + 1
+    try:
+        if usable:
+            return Classes(tuple(names), own)
+        # Too many names are told by Classes, not by a lack of colours.
+        palette = voc_colors(min(len(names), 255)) + ((0, 0, 0),) * max(0, len(names) - 255)
+        classes = Classes(tuple(names), palette, colors_given=False)
+    except DataError as error:
+        raise DataError(
+            f"{file}: {error} The names can also be listed in {root / 'classes.txt'}."
+        ) from error
+    return colored_by_masks(classes, root / "masks")
+
+
+def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Dataset:
+    """Make a data set of what a tool says, and of the labels beside; decodes no picture.
+
+    Args:
+        root: The data set's folder.
+        classes: Its classes.
+        pictures: What the tool says of each picture. One picture may come several times, as long
+            as each form comes once.
+
+    Returns:
+        The records of all splits, sorted by name; labels of missing pictures are unmatched. Dense
+        masks are those in ``masks/``.
+
+    Raises:
+        DataError: No picture is there, or one has two labels of one form or is in two splits.
+    """
+    found = [picture for picture in pictures if picture.image is not None]
+    if not found:
+        first = f", such as {pictures[0].name!r} of {pictures[0].file}" if pictures else ""
+        raise DataError(
+            f"{root}: none of the {len(pictures)} pictures is there{first}. Put the pictures into"
+            f" {root / 'images'}, or beside the file that names them."
+        )
+    images: dict[Key, Path] = {}
+    split_of: dict[Path, str] = {}
+    for picture in found:
+        assert picture.image is not None
+        images[picture.split, picture.name] = picture.image
+        if split_of.setdefault(picture.image, picture.split) != picture.split:
+            raise DataError(
+                f"{picture.image}: is in two splits, {split_of[picture.image]} and"
+                f" {picture.split}, so that scores would be those of training pictures. Remove it"
+                " from one of them."
+            )
+    beside = {
+        **read_beside(root, classes),
+        "dense": list_index_pngs(root / "masks", "dense", classes),
+    }
+    own: dict[Form, dict[str, Label]] = {form: {} for form in FORMS}
+    for picture in pictures:
+        key = f"{picture.split}/{picture.name}"
+        for form, drawn in picture.labels.items():
+            label = Label(drawn.file, partial(read_drawn, drawn, classes))
+            if key in own[form]:
+                joined({key: own[form][key]}, {key: label})  # raises, and says how to mend it
+            own[form][key] = label
+    labels = {form: joined(beside.get(form, {}), own[form]) for form in FORMS}
+    return assembled(root, classes, images, labels, splits_known=True)
