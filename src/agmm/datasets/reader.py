@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agmm.datasets.check import checked
+from agmm.datasets.cvat import is_cvat, read_cvat
 from agmm.datasets.folder import is_folder, read_folder
 from agmm.datasets.labelme import is_labelme, read_labelme
 from agmm.datasets.records import Dataset
@@ -14,6 +15,7 @@ __all__ = ["FORMATS", "checked", "read_dataset"]
 
 _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
     "voc": (is_voc, read_voc, "JPEGImages/ and ImageSets/Segmentation/ or Annotations/"),
+    "cvat": (is_cvat, read_cvat, "XML of CVAT, with <annotations>"),
     "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
     "folder": (is_folder, read_folder, "images/ and classes.txt"),
 }
