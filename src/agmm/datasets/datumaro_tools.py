@@ -8,16 +8,14 @@ pictures and classes are ours.
 
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 from datumaro.components.annotation import (
     AnnotationType,
     Label,
     LabelCategories,
-    Mask,
     RotatedBbox,
 )
 from datumaro.components.errors import DatumaroError
@@ -86,35 +84,31 @@ def cvat_shapes(document: bytes, size: tuple[int, int]) -> list[Shape]:
     return [masks.get(number) or next(others) for number in range(1, len(elements) + 1)]
 
 
-def labelme_shapes(objects: Iterable[Element], root: Path, subset: str) -> list[Shape]:
-    """Read objects as the web tool LabelMe writes them; Datumaro rounds to hundredths of a pixel.
+def labelme_shapes(objects: Iterable[Element]) -> list[Shape]:
+    """Read polygons as the web tool LabelMe writes them; Datumaro rounds to hundredths of a pixel.
 
     Args:
-        objects: <object> elements with a name, and a polygon or a mask.
-        root: The data set's folder; masks lie in ``Masks/SUBSET/``.
-        subset: The folder of the picture.
+        objects: <object> elements with a name and a polygon.
 
     Returns:
         The shapes, in their order.
 
     Raises:
-        DataError: A coordinate that is missing or no number, or a mask that is missing or broken.
+        DataError: A coordinate that is missing or no number.
     """
     tree = Element("annotation")
     for number, given in enumerate(objects):
         # Datumaro keeps one object of each id, and wants an id of each.
-        element = Element("object")
-        element.extend([e for e in given if e.tag in {"name", "polygon", "segm", "type"}])
-        identity = Element("id")
-        identity.text = str(number)
-        element.append(identity)
-        tree.append(element)
+        element = SubElement(tree, "object")
+        element.extend([found for found in given if found.tag in {"name", "polygon", "type"}])
+        SubElement(element, "id").text = str(number)
     labels = LabelCategories()
     categories = {AnnotationType.label: labels}
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            found = LabelMeBase._parse_annotations(tree, str(root), subset, categories)  # noqa: SLF001
-            return [_shape(annotation, [label.name for label in labels]) for annotation in found]
+            found = LabelMeBase._parse_annotations(tree, "", "", categories)  # noqa: SLF001
+            names = [label.name.strip() for label in labels]
+            return [_shape(annotation, names) for annotation in found]
     except _FAULTS as error:
         raise _explained(error) from error
 
@@ -123,10 +117,6 @@ def _shape(annotation: Any, names: list[str]) -> Shape:
     label = names[annotation.label]
     if isinstance(annotation, Label):
         return Shape(label)
-    if isinstance(annotation, Mask):
-        mask: np.ndarray = np.asarray(annotation.image) > 0
-        window = (_extent(mask, axis=1), _extent(mask, axis=0))
-        return Shape(label, patch=(window, mask[window].copy()))  # the rest need not be kept
     if isinstance(annotation, RotatedBbox):
         x, y, width, height, degrees = annotation.points
         half = (
@@ -135,11 +125,6 @@ def _shape(annotation: Any, names: list[str]) -> Shape:
         corners = turned(half + np.array([x, y]), (float(x), float(y)), float(degrees))
         return Shape(label, np.stack([corners.min(axis=0), corners.max(axis=0)]))
     return Shape(label, np.array(annotation.points, dtype=np.float64).reshape(-1, 2))
-
-
-def _extent(mask: np.ndarray, axis: int) -> slice:
-    places = np.flatnonzero(mask.any(axis=axis))
-    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
 
 
 def _as_polygon(element: Element, number: int) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from agmm.datasets.check import checked
 from agmm.datasets.cvat import is_cvat, read_cvat
 from agmm.datasets.folder import is_folder, read_folder
+from agmm.datasets.label_studio import is_label_studio, read_label_studio
 from agmm.datasets.labelme import is_labelme, read_labelme
+from agmm.datasets.labelme_web import is_labelme_web, read_labelme_web
 from agmm.datasets.records import Dataset
 from agmm.datasets.voc import is_voc, read_voc
 from agmm.errors import ConfigError, DataError
@@ -16,7 +18,9 @@ __all__ = ["FORMATS", "checked", "read_dataset"]
 _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
     "voc": (is_voc, read_voc, "JPEGImages/ and ImageSets/Segmentation/ or Annotations/"),
     "cvat": (is_cvat, read_cvat, "XML of CVAT, with <annotations>"),
+    "label-studio": (is_label_studio, read_label_studio, "JSON of Label Studio"),
     "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
+    "labelme-web": (is_labelme_web, read_labelme_web, "Images/ and Annotations/ of LabelMe"),
     "folder": (is_folder, read_folder, "images/ and classes.txt"),
 }
 """Name to: how it is recognised, how it is read, and what it is recognised by."""
