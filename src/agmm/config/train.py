@@ -28,7 +28,9 @@ Method = Literal["agmm", "agmm-2023", "partial-ce", "partial-ce+absent", "ema-te
 METHODS: tuple[Method, ...] = get_args(Method)
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Optimizer = Literal["adamw", "sgd"]
-Format = Literal["auto", "folder", "voc"]
+Format = Literal[
+    "auto", "voc", "cvat", "label-studio", "labelme", "labelme-web", "scribblesup", "folder"
+]
 Accelerator = Literal["auto", "cpu", "gpu"]
 Checkpoint = Literal["best", "last"]
 

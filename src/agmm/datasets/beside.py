@@ -3,6 +3,7 @@
 ::
 
     points/ scribbles/ blocks/ NAME.png     index PNGs, 255 = unlabelled
+    scribblesup/NAME.xml                    scribbles, see `agmm.datasets.strokes`
     clicks.json                             points, see `agmm.datasets.clicks`
     boxes.csv tags.csv                      see `agmm.datasets.tables`
 """
@@ -18,6 +19,7 @@ from agmm.datasets.clicks import read_clicks
 from agmm.datasets.images import image_size
 from agmm.datasets.listing import list_files
 from agmm.datasets.masks import read_index_mask, read_palette
+from agmm.datasets.strokes import read_strokes
 from agmm.datasets.tables import read_boxes, read_tags
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
@@ -65,7 +67,13 @@ def read_beside(root: Path, classes: Classes) -> dict[Form, dict[str, Label]]:
         "points": joined(
             list_index_pngs(root / "points", "points", classes), table("clicks.json", read_clicks)
         ),
-        "scribbles": list_index_pngs(root / "scribbles", "scribbles", classes),
+        "scribbles": joined(
+            list_index_pngs(root / "scribbles", "scribbles", classes),
+            {
+                name: Label(file, partial(read_strokes, file, classes))
+                for name, file in list_files(root / "scribblesup", (".xml",)).items()
+            },
+        ),
         "blocks": list_index_pngs(root / "blocks", "blocks", classes),
         "boxes": table("boxes.csv", read_boxes),
         "tags": table("tags.csv", read_tags),

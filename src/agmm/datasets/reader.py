@@ -10,6 +10,7 @@ from agmm.datasets.label_studio import is_label_studio, read_label_studio
 from agmm.datasets.labelme import is_labelme, read_labelme
 from agmm.datasets.labelme_web import is_labelme_web, read_labelme_web
 from agmm.datasets.records import Dataset
+from agmm.datasets.scribblesup import is_scribblesup, read_scribblesup
 from agmm.datasets.voc import is_voc, read_voc
 from agmm.errors import ConfigError, DataError
 
@@ -21,6 +22,7 @@ _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str
     "label-studio": (is_label_studio, read_label_studio, "JSON of Label Studio"),
     "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
     "labelme-web": (is_labelme_web, read_labelme_web, "Images/ and Annotations/ of LabelMe"),
+    "scribblesup": (is_scribblesup, read_scribblesup, "XML of ScribbleSup beside pictures"),
     "folder": (is_folder, read_folder, "images/ and classes.txt"),
 }
 """Name to: how it is recognised, how it is read, and what it is recognised by."""
@@ -38,9 +40,11 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
     Args:
         path: The data set's folder.
         format: How it is laid out: "folder" (``images/``, ``masks/``, ``classes.txt``), "voc"
-            (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``), or "auto"
-            to find out. Beside either may lie ``points/``, ``scribbles/``, ``blocks/``,
-            ``boxes.csv``, ``tags.csv`` and ``clicks.json``.
+            (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``), "cvat"
+            (its XML), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and
+            ``Annotations/``), "label-studio" (its JSON), "scribblesup" (its XML), or "auto" to
+            find out. Beside each may lie ``points/``, ``scribbles/``, ``blocks/``,
+            ``scribblesup/``, ``boxes.csv``, ``tags.csv`` and ``clicks.json``.
 
     Returns:
         The records of all splits, sorted by name.
