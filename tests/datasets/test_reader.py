@@ -3,12 +3,14 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from agmm.datasets.reader import read_dataset
+from agmm.config import Format
+from agmm.datasets.reader import FORMATS, read_dataset
 from agmm.datasets.records import Dataset, Unmatched
 from agmm.errors import ConfigError, DataError
 from agmm.labels.annotations import Blocks, DenseMask, Points, Scribbles
@@ -168,7 +170,7 @@ def test_an_unknown_layout_says_what_it_looked_for(tmp_path: Path) -> None:
         match=r"voc: .*; folder: images/ and classes.txt. Found entry00, .*entry09 and more",
     ):
         read_dataset(tmp_path)
-    with pytest.raises(ConfigError, match="format must be one of auto, .*folder, but is 'coco'"):
+    with pytest.raises(ConfigError, match=r"format must be one of auto, .*folder, but is 'coco'"):
         read_dataset(tmp_path, format="coco")
 
 
@@ -189,3 +191,7 @@ def test_camvid_is_read(shared: Path) -> None:
     x, y = clicks.xy.T
     assert len(clicks.classes) > 10
     assert np.array_equal(dense.mask[y, x], clicks.classes)
+
+
+def test_the_command_line_knows_every_format() -> None:
+    assert set(get_args(Format)) == set(FORMATS)

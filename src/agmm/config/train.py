@@ -29,7 +29,15 @@ METHODS: tuple[Method, ...] = get_args(Method)
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Optimizer = Literal["adamw", "sgd"]
 Format = Literal[
-    "auto", "voc", "cvat", "label-studio", "labelme", "labelme-web", "scribblesup", "folder"
+    "auto",
+    "folder",
+    "voc",
+    "cvat",
+    "labelme",
+    "labelme-web",
+    "label-studio",
+    "scribblesup",
+    "tel",
 ]
 Accelerator = Literal["auto", "cpu", "gpu"]
 Checkpoint = Literal["best", "last"]

@@ -106,8 +106,9 @@ class _Frame:
                 f"{where}: a <{element.tag}> is none of {', '.join(_FORMS)}. Remove it, or export"
                 " it as one of these."
             )
-        element.set("label", label)
-        self.elements[_FORMS[element.tag]].append(element)
+        # What stands inside of it, such as attributes, is not read.
+        own = Element(element.tag, {**element.attrib, "label": label})
+        self.elements[_FORMS[element.tag]].append(own)
 
 
 def _labels(tree: Element) -> Iterator[tuple[str, Color | None]]:

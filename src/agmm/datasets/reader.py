@@ -11,6 +11,7 @@ from agmm.datasets.labelme import is_labelme, read_labelme
 from agmm.datasets.labelme_web import is_labelme_web, read_labelme_web
 from agmm.datasets.records import Dataset
 from agmm.datasets.scribblesup import is_scribblesup, read_scribblesup
+from agmm.datasets.tel import is_tel, read_tel
 from agmm.datasets.voc import is_voc, read_voc
 from agmm.errors import ConfigError, DataError
 
@@ -23,9 +24,14 @@ _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str
     "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
     "labelme-web": (is_labelme_web, read_labelme_web, "Images/ and Annotations/ of LabelMe"),
     "scribblesup": (is_scribblesup, read_scribblesup, "XML of ScribbleSup beside pictures"),
+    "tel": (is_tel, read_tel, "train/image/ and train/sparse_label/"),
     "folder": (is_folder, read_folder, "images/ and classes.txt"),
 }
-"""Name to: how it is recognised, how it is read, and what it is recognised by."""
+"""Name to: how it is recognised, how it is read, and what it is recognised by.
+
+The first that fits is taken: "folder" comes last, as ``images/`` and ``classes.txt`` may lie beside
+the files of a tool.
+"""
 
 FORMATS: tuple[str, ...] = ("auto", *_FORMATS)
 
@@ -42,9 +48,10 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
         format: How it is laid out: "folder" (``images/``, ``masks/``, ``classes.txt``), "voc"
             (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``), "cvat"
             (its XML), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and
-            ``Annotations/``), "label-studio" (its JSON), "scribblesup" (its XML), or "auto" to
-            find out. Beside each may lie ``points/``, ``scribbles/``, ``blocks/``,
-            ``scribblesup/``, ``boxes.csv``, ``tags.csv`` and ``clicks.json``.
+            ``Annotations/``), "label-studio" (its JSON), "scribblesup" (its XML), "tel"
+            (``train/sparse_label/``), or "auto" to find out. Beside each may lie ``points/``,
+            ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``, ``tags.csv`` and
+            ``clicks.json``.
 
     Returns:
         The records of all splits, sorted by name.
