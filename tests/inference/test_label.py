@@ -107,6 +107,16 @@ def test_the_posterior_is_enlarged_to_the_picture() -> None:
     torch.testing.assert_close(result.posterior, expected)
 
 
+@pytest.mark.parametrize("size", [(7, 7), (9, 9), (10, 10), (11, 11), (15, 15)])
+def test_the_posterior_stays_within_0_and_1(size: tuple[int, int]) -> None:
+    certain = torch.tensor([1.0, 0.0, 0.0]).view(1, K, 1, 1).expand(1, K, 3, 3)
+
+    result = labelled_picture(Recorder(certain), random_image(*size), unlabelled(*size))
+
+    assert result.posterior.max() == 1
+    assert result.posterior.min() == 0
+
+
 def test_types_and_ranges() -> None:
     result = labelled_picture(Recorder(posterior_of(3, 4)), random_image(), unlabelled())
 

@@ -90,4 +90,5 @@ def label_picture(
 
 
 def _enlarged(maps: Float[Tensor, "1 k h w"], size: tuple[int, int]) -> Float[Tensor, "1 k H W"]:
-    return F.interpolate(maps, size, mode="bilinear").cpu()
+    # The weights of the interpolation may sum up to a rounding above 1.
+    return F.interpolate(maps, size, mode="bilinear").clamp(0, 1).cpu()
