@@ -169,8 +169,10 @@ def main(name: str, arguments: Sequence[str]) -> None:
 
 def _quality_table(report: SeedsReport) -> Table:
     table = Table(title="seeds, % of the pixels", caption="precision: where there is a dense mask")
-    for column in ("form", "pictures", "coverage", "precision", "coverage", "precision"):
-        table.add_column(column, justify="left" if column == "form" else "right")
+    table.add_column("form")
+    for column in ("pictures", "coverage", "precision", "foreground\ncoverage"):
+        table.add_column(column, justify="right")
+    table.add_column("foreground\nprecision", justify="right")
     for form, quality in report.quality.items():
         foreground = [k for k in range(len(quality.labelled)) if k != report.background]
         table.add_row(
