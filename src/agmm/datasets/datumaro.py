@@ -1,6 +1,6 @@
-"""What Datumaro reads for us: the only module that imports it, so import this one where it is used.
+"""What Datumaro reads of PASCAL VOC; it is slow to import, so import this module where it is used.
 
-*VOC.* Datumaro's readers of whole VOC data sets decode every mask when they list the pictures, take
+Datumaro's readers of whole VOC data sets decode every mask when they list the pictures, take
 the sizes and paths that an XML file claims, refuse links, and stop at the first bad file. So only
 the ``object`` elements go through it, from trees that defusedxml has parsed, which refuses
 entities. The lists, the pictures and the masks are read by `agmm.datasets.voc`.
@@ -8,7 +8,7 @@ entities. The lists, the pictures and the masks are read by `agmm.datasets.voc`.
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from datumaro.components.annotation import Bbox
@@ -20,9 +20,9 @@ from datumaro.plugins.data_formats.voc.format import (
     make_voc_categories,
     parse_label_map,
 )
-from defusedxml import DefusedXmlException, ElementTree
 
 from agmm.datasets.classes import Color
+from agmm.datasets.markup import read_xml
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes
 
@@ -122,16 +122,8 @@ def read_label_map(path: Path) -> tuple[tuple[str, Color | None], ...]:
 
 
 def _parse(path: Path) -> Element:
-    """Parse the file; nothing in it is expanded or fetched."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes. Remove it.")
-        root: Element = ElementTree.fromstring(path.read_bytes())
-    except (ParseError, DefusedXmlException, ValueError, LookupError, OSError) as error:
-        raise DataError(
-            f"{path}: cannot be read as XML ({error}). It may be truncated, or have entities,"
-            " which are refused: export it again."
-        ) from error
+    """Parse the annotation of one picture."""
+    root = read_xml(path, limit=_MAX_BYTES)
     if root.tag != "annotation":
         raise DataError(
             f"{path}: must be an <annotation>, but is a <{root.tag}>. Export it as PASCAL VOC."

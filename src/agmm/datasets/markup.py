@@ -9,11 +9,12 @@ from agmm.datasets.text import MAX_BYTES
 from agmm.errors import DataError
 
 
-def read_xml(path: Path) -> Element:
+def read_xml(path: Path, *, limit: int = MAX_BYTES) -> Element:
     r"""Parse an XML file; nothing in it is expanded or fetched.
 
     Args:
-        path: The file, of at most `agmm.datasets.text.MAX_BYTES`.
+        path: The file.
+        limit: How many bytes it may have.
 
     Returns:
         Its root element.
@@ -29,8 +30,8 @@ def read_xml(path: Path) -> Element:
         'note'
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: is larger than {MAX_BYTES} bytes. Split the export.")
+        if path.stat().st_size > limit:
+            raise DataError(f"{path}: is larger than {limit} bytes. Split the export.")
         root: Element = ElementTree.fromstring(path.read_bytes())
     except (ParseError, DefusedXmlException, ValueError, LookupError, OSError) as error:
         raise DataError(
