@@ -19,7 +19,7 @@ def run(
     tiny_config: Callable[..., TrainConfig],
     boxed_data: Path,
 ) -> Path:
-    """A finished run on boxes and tags, of which only the tags of one picture are used."""
+    """A finished run on tags."""
     config = tiny_config(
         tmp_path_factory.mktemp("boxed") / "run",
         data=boxed_data,
