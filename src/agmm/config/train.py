@@ -26,7 +26,7 @@ from agmm.labels.forms import FORMS, Form
 
 Method = Literal["agmm", "agmm-2023", "partial-ce", "partial-ce+absent", "ema-teacher", "dense"]
 METHODS: tuple[Method, ...] = get_args(Method)
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Optimizer = Literal["adamw", "sgd"]
 Format = Literal[
     "auto",
@@ -83,7 +83,8 @@ class TrainConfig:
         warmup: Share of the steps over which a method's self-supervised terms rise from 0.
         objective: Options of the method's objective by name, e.g. ``--objective.mutual 0.2``.
         seed: Seed of the weights, the order of the pictures and their augmentation.
-        precision: 32-true, bf16-mixed or 16-mixed; the mixture is always computed in float32.
+        precision: 32-true, bf16-mixed, 16-mixed, or auto: bf16-mixed on a GPU that has it, else
+            32-true. The mixture is always computed in float32.
         accelerator: auto, cpu or gpu.
         devices: Devices per node.
         num_nodes: Nodes.
@@ -127,7 +128,7 @@ class TrainConfig:
     warmup: float = 0.15
     objective: dict[str, float | bool] = field(default_factory=dict)
     seed: int = 0
-    precision: Precision = "32-true"
+    precision: Precision = "auto"
     accelerator: Accelerator = "auto"
     devices: int = 1
     num_nodes: int = 1

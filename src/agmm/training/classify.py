@@ -31,6 +31,7 @@ from agmm.models.classifier import Classifier, build_classifier
 from agmm.models.weights import read_tensors
 from agmm.training.classification_task import ClassificationTask
 from agmm.training.fit import is_main_process, number_of_steps, quiet_lightning
+from agmm.training.hardware import resolved_precision, runs_on_gpu
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path
 
@@ -217,13 +218,13 @@ def _trainer(config: TrainConfig, folder: Path, max_steps: int, console: Console
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = runs_on_gpu(config.accelerator)
     return L.Trainer(
         max_steps=max_steps,
         max_epochs=-1,
         reload_dataloaders_every_n_epochs=1,  # every round has its own steps
         use_distributed_sampler=False,
-        precision=config.precision,
+        precision=resolved_precision(config.precision, config.accelerator),
         accelerator=config.accelerator,
         devices=1,
         plugins=[LightningEnvironment()],  # alone, also inside of a job of several processes

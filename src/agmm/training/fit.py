@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,6 +19,7 @@ from agmm.data.dataset import TrainingViews, WholePictures
 from agmm.data.transforms import training_view
 from agmm.datasets.records import Record
 from agmm.models.segmenter import Segmenter
+from agmm.training.hardware import resolved_precision, runs_on_gpu
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path, reached_step
 from agmm.training.task import SegmentationTask
@@ -131,7 +131,7 @@ def _trainer(
     if validates:
         checkpoints.append(_checkpoint(config, "best", monitor="val/miou"))
     several = config.devices * config.num_nodes > 1
-    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = runs_on_gpu(config.accelerator)
     return L.Trainer(
         max_steps=max_steps,
         max_epochs=-1,
@@ -139,7 +139,7 @@ def _trainer(
         use_distributed_sampler=False,  # StepBatches knows the rank
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip_norm or None,
-        precision=config.precision,
+        precision=resolved_precision(config.precision, config.accelerator),
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
