@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from agmm.datasets.classes import Classes
 from agmm.datasets.clicks import read_clicks
 from agmm.datasets.images import image_size
@@ -101,10 +103,25 @@ def list_index_pngs(folder: Path, form: Form, classes: Classes) -> dict[str, Lab
         >>> list_index_pngs(Path("a/missing/folder"), "dense", Classes(("cat",), ((0, 0, 0),)))
         {}
     """
-    return {
-        name: Label(file, partial(read_index_png, file, form, classes))
-        for name, file in list_files(folder).items()
-    }
+    return {name: index_png(file, form, classes) for name, file in list_files(folder).items()}
+
+
+def index_png(path: Path, form: Form, classes: Classes) -> Label:
+    """Make a label of one index PNG; it is decoded when it is read.
+
+    Args:
+        path: The PNG.
+        form: Its form.
+        classes: The data set's classes.
+
+    Returns:
+        The label.
+
+    Example:
+        >>> index_png(Path("masks/a.png"), "dense", Classes(("cat",), ((0, 0, 0),))).file.name
+        'a.png'
+    """
+    return Label(path, partial(read_index_png, path, form, classes))
 
 
 def joined(first: Mapping[str, Label], second: Mapping[str, Label]) -> dict[str, Label]:
@@ -173,12 +190,7 @@ def read_index_png(path: Path, form: Form, classes: Classes, image: Path) -> Ann
         DataError: The label or picture cannot be read, has an unknown class, or another size.
     """
     mask = read_index_mask(path, classes)
-    size = image_size(image)
-    if mask.shape != size:
-        raise DataError(
-            f"{path}: has {mask.shape[1]}x{mask.shape[0]} pixels (width x height), but its picture"
-            f" {image} has {size[1]}x{size[0]}. Export the label at the picture's size."
-        )
+    require_size(path, mask, image)
     if form == "points":
         return Points.from_mask(mask)
     kinds: dict[Form, type[Scribbles | Blocks | DenseMask]] = {
@@ -187,6 +199,25 @@ def read_index_png(path: Path, form: Form, classes: Classes, image: Path) -> Ann
         "dense": DenseMask,
     }
     return kinds[form](mask)
+
+
+def require_size(path: Path, mask: np.ndarray, image: Path) -> None:
+    """Make sure that a label has the size of its picture.
+
+    Args:
+        path: The label.
+        mask: (H, W, ...), what was read from it.
+        image: The picture.
+
+    Raises:
+        DataError: Another size, or the picture cannot be read.
+    """
+    size = image_size(image)
+    if mask.shape[:2] != size:
+        raise DataError(
+            f"{path}: has {mask.shape[1]}x{mask.shape[0]} pixels (width x height), but its picture"
+            f" {image} has {size[1]}x{size[0]}. Export the label at the picture's size."
+        )
 
 
 def _given(annotation: Annotation, image: Path) -> Annotation:  # noqa: ARG001 - of every label

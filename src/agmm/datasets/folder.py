@@ -57,19 +57,34 @@ def read_folder(root: Path) -> Dataset:
         DataError: No pictures, no or bad ``classes.txt``, names that are not unique, or labels of
             one picture in two splits.
     """
-    pictures = _list_pictures(root / "images")
+    pictures = list_pictures(root / "images")
     classes = colored_by_masks(read_classes(root / "classes.txt"), root / "masks")
     labels: dict[Form, dict[str, Label]] = {
         **read_beside(root, classes),
         "dense": list_index_pngs(root / "masks", "dense", classes),
     }
     flat = not any("/" in path for path in pictures)
-    images = _split_by_labels(pictures, labels) if flat else _split_by_folders(pictures)
+    images = _split_by_labels(pictures, labels) if flat else split_by_folders(pictures)
     return assembled(root, classes, images, labels, splits_known=not flat)
 
 
-def _list_pictures(folder: Path) -> dict[str, Path]:
-    """List the pictures by their path, all of them in ``folder`` itself or all in folders there."""
+def list_pictures(folder: Path) -> dict[str, Path]:
+    """List the pictures by their path, all of them in ``folder`` itself or all in folders there.
+
+    Args:
+        folder: Where they lie.
+
+    Returns:
+        Path below ``folder``, without suffix, to file; sorted.
+
+    Raises:
+        DataError: No such folder, no pictures, or some in ``folder`` itself and some in folders.
+
+    Example:
+        >>> list_pictures(Path("a/folder/that/is/missing"))
+        Traceback (most recent call last):
+        agmm.errors.DataError: a/folder/that/is/missing: there is no such folder. Put ...
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder. Put the pictures into it.")
     pictures = list_files(folder)
@@ -88,7 +103,19 @@ def _list_pictures(folder: Path) -> dict[str, Path]:
     return pictures
 
 
-def _split_by_folders(pictures: Mapping[str, Path]) -> dict[Key, Path]:
+def split_by_folders(pictures: Mapping[str, Path]) -> dict[Key, Path]:
+    """Take the first folder of each picture's path as its split.
+
+    Args:
+        pictures: Path, as "SPLIT/NAME", to file.
+
+    Returns:
+        Split and name to file.
+
+    Example:
+        >>> split_by_folders({"val/a/b": Path("images/val/a/b.jpg")})
+        {('val', 'a/b'): ...Path('images/val/a/b.jpg')}
+    """
     parts = {path: path.partition("/") for path in pictures}
     return {(split, name): pictures[path] for path, (split, _, name) in parts.items()}
 

@@ -41,6 +41,35 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
         >>> read_index_mask(path, classes).tolist()
         [[1, 255]]
     """
+    values = read_pixels(path)
+    if values.ndim == 2:
+        return _from_values(values, classes, path)
+    if values.shape[2] == 4:
+        # Strokes on a transparent layer: nothing was drawn there, whatever colour lies below.
+        values = np.where(values[..., 3:] > 0, values[..., :3], np.array(VOID_COLOR, np.uint8))
+    return _from_colors(values, classes, path)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Read what the pixels of a mask say, without a look at what it means.
+
+    Args:
+        path: The PNG file.
+
+    Returns:
+        (H, W), integers, of a palette or grey values (1 to 16 bits); (H, W, 3) or (H, W, 4),
+        uint8, of colours.
+
+    Raises:
+        DataError: Missing, broken, too large, or no PNG.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mask.png"
+        >>> Image.new("I;16", (2, 1), 24001).save(path)
+        >>> read_pixels(path).tolist()
+        [[24001, 24001]]
+    """
     with opened_image(path) as image:
         if image.format != "PNG":
             raise DataError(
@@ -48,20 +77,14 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
                 " the classes of pixels: export the mask again as PNG."
             )
         depth = _bits_per_sample(path)
-        values = np.asarray(upright(image))
+        values: np.ndarray = np.asarray(upright(image))
         mode = image.mode
-    if mode == "RGB":
-        return _from_colors(values, classes, path)
-    if mode == "RGBA":
-        # Strokes on a transparent layer: nothing was drawn there, whatever colour lies below.
-        colors = np.where(values[..., 3:] > 0, values[..., :3], np.array(VOID_COLOR, np.uint8))
-        return _from_colors(colors, classes, path)
     if mode == "LA":
         values = values[..., 0]
     if mode == "L":
         # Pillow stretches grey of 2 and 4 bits to 0..255; the class is what the file says.
         values = values // (255 // (2 ** min(depth, 8) - 1))
-    return _from_values(values, classes, path)
+    return values
 
 
 def write_index_mask(

@@ -3,12 +3,22 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from agmm.datasets.ade20k import is_ade20k, read_ade20k
+from agmm.datasets.ade20k_full import is_ade20k_full, read_ade20k_full
+from agmm.datasets.camvid import is_camvid, read_camvid
 from agmm.datasets.check import checked
+from agmm.datasets.cityscapes import is_cityscapes, read_cityscapes
 from agmm.datasets.cvat import is_cvat, read_cvat
 from agmm.datasets.folder import is_folder, read_folder
 from agmm.datasets.label_studio import is_label_studio, read_label_studio
 from agmm.datasets.labelme import is_labelme, read_labelme
 from agmm.datasets.labelme_web import is_labelme_web, read_labelme_web
+from agmm.datasets.paired import (
+    is_datumaro_pairs,
+    is_mmseg,
+    read_datumaro_pairs,
+    read_mmseg,
+)
 from agmm.datasets.records import Dataset
 from agmm.datasets.scribblesup import is_scribblesup, read_scribblesup
 from agmm.datasets.tel import is_tel, read_tel
@@ -19,6 +29,16 @@ __all__ = ["FORMATS", "checked", "read_dataset"]
 
 _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
     "voc": (is_voc, read_voc, "JPEGImages/ and ImageSets/Segmentation/ or Annotations/"),
+    "cityscapes": (is_cityscapes, read_cityscapes, "leftImg8bit/ and gtFine/ or gtCoarse/"),
+    "ade20k": (is_ade20k, read_ade20k, "images/, annotations/ and objectInfo150.csv or ADE_*.png"),
+    "ade20k-full": (is_ade20k_full, read_ade20k_full, "NAME_seg.png below training/"),
+    "camvid": (is_camvid, read_camvid, "train/ and trainannot/, or LabeledApproved_full/"),
+    "mmseg": (is_mmseg, read_mmseg, "img_dir/ and ann_dir/"),
+    "datumaro": (
+        is_datumaro_pairs,
+        read_datumaro_pairs,
+        "images/, masks/ and dataset_meta.json",
+    ),
     "cvat": (is_cvat, read_cvat, "XML of CVAT, with <annotations>"),
     "label-studio": (is_label_studio, read_label_studio, "JSON of Label Studio"),
     "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
@@ -46,12 +66,14 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
     Args:
         path: The data set's folder.
         format: How it is laid out: "folder" (``images/``, ``masks/``, ``classes.txt``), "voc"
-            (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``), "cvat"
-            (its XML), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and
-            ``Annotations/``), "label-studio" (its JSON), "scribblesup" (its XML), "tel"
-            (``train/sparse_label/``), or "auto" to find out. Beside each may lie ``points/``,
-            ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``, ``tags.csv`` and
-            ``clicks.json``.
+            (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``),
+            "cityscapes" (``leftImg8bit/``), "ade20k" (SceneParsing), "ade20k-full"
+            (``NAME_seg.png``), "camvid" (``trainannot/``), "mmseg" (``img_dir/``, ``ann_dir/``),
+            "datumaro" (``dataset_meta.json``), "cvat" (its XML), "labelme" (the program's JSON
+            files), "labelme-web" (``Images/`` and ``Annotations/``), "label-studio" (its JSON),
+            "scribblesup" (its XML), "tel" (``train/sparse_label/``), or "auto" to find out. Beside
+            each may lie ``points/``, ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``,
+            ``tags.csv`` and ``clicks.json``.
 
     Returns:
         The records of all splits, sorted by name.

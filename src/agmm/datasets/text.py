@@ -11,12 +11,13 @@ MAX_BYTES = 256 * 2**20
 """The largest file that is read as a whole: the clicks of some five million objects."""
 
 
-def read_text(path: Path, *, missing: str = "Correct the path.") -> str:
+def read_text(path: Path, *, missing: str = "Correct the path.", latin: bool = False) -> str:
     r"""Read a text file; a byte order mark is left out.
 
     Args:
         path: The file, in UTF-8, of at most `MAX_BYTES`.
         missing: What to do if there is no such file, for the message.
+        latin: Take what is not UTF-8 as Latin-1, as old data sets were written.
 
     Returns:
         The text, its line ends as they are.
@@ -46,6 +47,8 @@ def read_text(path: Path, *, missing: str = "Correct the path.") -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if latin:
+            return data.decode("latin-1")
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
             f"{path}, line {line}: is not UTF-8 (byte 0x{data[error.start]:02x}). Save the file as"
@@ -53,11 +56,12 @@ def read_text(path: Path, *, missing: str = "Correct the path.") -> str:
         ) from error
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path, *, latin: bool = False) -> object:
     """Read a JSON file, more strictly than Python does.
 
     Args:
         path: The file, in UTF-8, of at most `MAX_BYTES`.
+        latin: Take what is not UTF-8 as Latin-1, as old data sets were written.
 
     Returns:
         What it holds: objects as dict, arrays as list.
@@ -86,7 +90,7 @@ def read_json(path: Path) -> object:
 
     try:
         content: object = json.loads(
-            read_text(path), object_pairs_hook=unique, parse_constant=refuse
+            read_text(path, latin=latin), object_pairs_hook=unique, parse_constant=refuse
         )
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error}). Export it again.") from error

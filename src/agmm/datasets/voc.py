@@ -5,6 +5,7 @@
     JPEGImages/NAME.jpg               pictures
     ImageSets/Segmentation/SPLIT.txt  one NAME per line; ImageSets/Main if there are none
     SegmentationClass/NAME.png        dense masks, a palette or colours, 255 = border
+    SegmentationClassAug/NAME.png     more of them, see `agmm.datasets.voc_lists`
     Annotations/NAME.xml              boxes, and tags if there is no tags.csv
     classes.txt or labelmap.txt       the classes; else the 21 of VOC
 
@@ -18,12 +19,19 @@ from pathlib import Path
 
 import numpy as np
 
-from agmm.datasets.beside import Label, colored_by_masks, joined, list_index_pngs, read_beside
+from agmm.datasets.beside import (
+    Label,
+    colored_by_masks,
+    index_png,
+    joined,
+    list_index_pngs,
+    read_beside,
+)
 from agmm.datasets.classes import VOID_COLOR, Classes, read_classes, voc_colors
 from agmm.datasets.images import image_size
 from agmm.datasets.listing import list_files
 from agmm.datasets.records import Dataset, Record, Unmatched
-from agmm.datasets.text import read_text
+from agmm.datasets.voc_lists import AUGMENTED, read_lists
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Tags
 from agmm.labels.forms import Form
@@ -57,9 +65,10 @@ def read_voc(root: Path) -> Dataset:
     """List the pictures and labels of a data set in the layout of VOC; decodes no picture.
 
     Every list is a split; ``trainval`` is left out where it is only the union of ``train`` and
-    ``val``. Pictures and labels that are in no list are left out too, as VOC has many of them, but
-    a label whose picture is not in ``JPEGImages/`` is reported. The tags of a picture are those of
-    ``tags.csv`` if there is one, else the classes of its boxes.
+    ``val``, and ``train_aug`` takes the place of ``train`` where there is
+    ``SegmentationClassAug/``. Pictures and labels that are in no list are left out too, as VOC has
+    many of them, but a label whose picture is not in ``JPEGImages/`` is reported. The tags of a
+    picture are those of ``tags.csv`` if there is one, else the classes of its boxes.
 
     Args:
         root: The data set's folder.
@@ -72,11 +81,15 @@ def read_voc(root: Path) -> Dataset:
             ``val``, bad classes, or two labels of one form for one picture.
     """
     images = list_files(root / "JPEGImages")
-    lists = _read_lists(root, images)
+    lists, masks = read_lists(root, images)
     classes = _read_classes(root)
     labels: dict[Form, dict[str, Label]] = {
         **read_beside(root, classes),
-        "dense": list_index_pngs(root / "SegmentationClass", "dense", classes),
+        "dense": {
+            **list_index_pngs(root / AUGMENTED, "dense", classes),
+            **list_index_pngs(root / "SegmentationClass", "dense", classes),
+            **{name: index_png(file, "dense", classes) for name, file in masks.items()},
+        },
     }
     listed = {name for names in lists.values() for name in names}
     files = list_files(root / "Annotations", (".xml",))
@@ -115,56 +128,6 @@ class _Objects:
 def _record(name: str, image: Path, labels: Mapping[Form, Mapping[str, Label]]) -> Record:
     found = {form: of[name] for form, of in labels.items() if name in of}
     return Record(name, image, {form: partial(label.read, image) for form, label in found.items()})
-
-
-def _read_lists(root: Path, images: Mapping[str, Path]) -> dict[str, list[str]]:
-    """Read the names of each split; train and val come first."""
-    folders = [root / "ImageSets" / task for task in ("Segmentation", "Main")]
-    listed = [found for folder in folders if (found := list_files(folder, (".txt",)))]
-    if not listed:
-        raise DataError(
-            f"{folders[0]}: there are no lists of pictures. Write train.txt and val.txt with one"
-            " name per line, without suffix."
-        )
-    # Main has a list "cat_train" of each class beside "train", with a second column.
-    files = {
-        split: file
-        for split, file in listed[0].items()
-        if file.parent == folders[0] or split.rpartition("_")[2] not in {*listed[0]} - {split}
-    }
-    splits = sorted(files, key=lambda split: (split not in {"train", "val"}, split))
-    lists = {split: _read_list(files[split], images) for split in splits}
-    if "train" in lists and "val" in lists:
-        both = sorted({*lists["train"]} & {*lists["val"]})
-        if both:
-            raise DataError(
-                f"{files['val']}: {both[0]!r} is in train.txt too ({len(both)} such pictures), so"
-                " that scores would be those of training pictures. Remove it from one of them."
-            )
-        if {*lists.get("trainval", [])} <= {*lists["train"], *lists["val"]}:
-            lists.pop("trainval", None)
-    return lists
-
-
-def _read_list(path: Path, images: Mapping[str, Path]) -> list[str]:
-    names: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        name = line.strip()
-        if not name or name.startswith("#"):
-            continue
-        if name not in images:
-            raise DataError(
-                f"{path}, line {number}: there is no picture JPEGImages/{name}.jpg. Correct the"
-                " name (no suffix, one per line), add the picture, or remove the line."
-            )
-        if name in names:
-            raise DataError(
-                f"{path}, line {number}: {name!r} is in line {names[name]} too. Remove one."
-            )
-        names[name] = number
-    if not names:
-        raise DataError(f"{path}: is empty. Write one name per line, or remove the file.")
-    return list(names)
 
 
 def _read_classes(root: Path) -> Classes:

@@ -1,0 +1,217 @@
+"""The layouts of CamVid (Brostow et al. 2008): of SegNet, of Datumaro, and as published.
+
+::
+
+    SPLIT/NAME.png  SPLITannot/NAME.png       pictures and dense masks; or SPLIT_labels/
+    SPLIT.txt                                 lists "IMAGE MASK" of these, or none: then all
+    701_StillsRaw_full/NAME.png               or, as published: one folder of pictures, all "train",
+    LabeledApproved_full/NAME_L.png           and their masks
+    label_colors.txt                          lines "R G B NAME": the classes of masks of colours;
+                                              or class_dict.csv, lines "NAME,R,G,B" and a header
+    classes.txt                               or the classes of masks of indices
+
+SPLIT is train, val, test or a usual spelling of these. Without files of classes these are the 11 of
+SegNet, whose 11 in the masks is unlabelled. Where a split has a list, all others need one too, and
+pictures that are in no list are not used.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from agmm.datasets.assembly import Key, assembled
+from agmm.datasets.beside import Label, read_beside
+from agmm.datasets.classes import Classes, Color, read_classes
+from agmm.datasets.listing import list_files
+from agmm.datasets.lists import find_listed, read_list
+from agmm.datasets.places import split_name
+from agmm.datasets.recoding import Coding, read_coded, read_merged
+from agmm.datasets.records import Dataset
+from agmm.datasets.text import read_text
+from agmm.errors import DataError
+from agmm.labels.forms import Form
+
+_SEGNET: tuple[tuple[str, Color], ...] = (
+    ("sky", (128, 128, 128)),
+    ("building", (128, 0, 0)),
+    ("pole", (192, 192, 128)),
+    ("road", (128, 64, 128)),
+    ("pavement", (0, 0, 192)),
+    ("tree", (128, 128, 0)),
+    ("sign", (192, 128, 128)),
+    ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)),
+    ("pedestrian", (64, 64, 0)),
+    ("bicyclist", (0, 128, 192)),
+)
+
+CAMVID = Classes(tuple(name for name, _ in _SEGNET), tuple(color for _, color in _SEGNET))
+"""The 11 classes of SegNet's masks, in the colours of CamVid."""
+
+_ENDINGS = ("annot", "_labels")
+_APPROVED = "LabeledApproved_full"
+_COLORS = ("label_colors.txt", "class_dict.csv")
+_VOID = frozenset({"void", "unlabelled", "unlabeled", "ignore", "ignored"})
+"""Names in ``label_colors.txt`` that are no class."""
+
+_Pairs = tuple[dict[Key, Path], dict[str, Path]]
+"""Split and name to picture, and "SPLIT/NAME" to mask."""
+
+
+def is_camvid(root: Path) -> bool:
+    """Say whether a folder has one of these layouts.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        Whether it has ``SPLIT/`` beside ``SPLITannot/`` or ``SPLIT_labels/``, or
+        ``LabeledApproved_full/``.
+
+    Example:
+        >>> is_camvid(Path("a/folder/that/is/missing"))
+        False
+    """
+    return bool(_split_folders(root)) or (root / _APPROVED).is_dir()
+
+
+def read_camvid(root: Path) -> Dataset:
+    """List the pictures and labels of a data set in one of these layouts; decodes none.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        The records of all splits, sorted by name.
+
+    Raises:
+        DataError: No pictures, a bad list or one that names what is not there, a picture in both
+            ``train`` and ``val``, bad classes, or two labels of one form for one picture.
+    """
+    folders = _split_folders(root)
+    lists = {subset: root / f"{subset}.txt" for subset in folders}
+    if any(file.is_file() for file in lists.values()):
+        images, masks = _from_lists(root, lists)
+    elif folders:
+        images, masks = _from_folders(folders)
+    else:
+        images, masks = _as_published(root)
+    if not images:
+        raise DataError(f"{root}: there are no pictures beside the masks. Put them there.")
+    classes, label = _classes(root)
+    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
+    labels["dense"] = {name: label(file) for name, file in masks.items()}
+    return assembled(root, classes, images, labels, splits_known=True)
+
+
+def _split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Name of each folder of pictures that has one of masks beside it, and both."""
+    found: dict[str, tuple[Path, Path]] = {}
+    for ending in _ENDINGS:
+        for masks in sorted(root.glob(f"[!.]*{ending}")):
+            images = root / masks.name.removesuffix(ending)
+            if split_name(images.name) and masks.is_dir() and images.is_dir():
+                found.setdefault(images.name, (images, masks))
+    return found
+
+
+def _from_lists(root: Path, lists: Mapping[str, Path]) -> _Pairs:
+    images: dict[Key, Path] = {}
+    masks: dict[str, Path] = {}
+    for subset, file in lists.items():
+        split = split_name(subset) or subset  # one of the usual spellings
+        for line in read_list(file):
+            path, image = find_listed(root, line.image, line.where)
+            name = path.removeprefix(f"{subset}/")
+            images[split, name] = image
+            if line.mask is not None:
+                masks[f"{split}/{name}"] = find_listed(root, line.mask, line.where)[1]
+    trained = {image for (split, _), image in images.items() if split == "train"}
+    both = sorted(i for (split, _), i in images.items() if split == "val" and i in trained)
+    if both:
+        raise DataError(
+            f"{root}: {both[0]} is in the lists of both train and val ({len(both)} such pictures),"
+            " so that scores would be those of training pictures. Remove it from one of them."
+        )
+    return images, masks
+
+
+def _from_folders(folders: Mapping[str, tuple[Path, Path]]) -> _Pairs:
+    images: dict[Key, Path] = {}
+    masks: dict[str, Path] = {}
+    for subset, (pictures, labels) in folders.items():
+        split = split_name(subset) or subset
+        images |= {(split, name): file for name, file in list_files(pictures).items()}
+        masks |= {f"{split}/{name}": file for name, file in _list_masks(labels).items()}
+    return images, masks
+
+
+def _as_published(root: Path) -> _Pairs:
+    masks = _list_masks(root / _APPROVED)
+    images: dict[Key, Path] = {}
+    for folder in sorted(p for p in root.glob("[!.]*") if p.is_dir() and p.name != _APPROVED):
+        for name, file in list_files(folder).items():
+            if name in masks:
+                if ("train", name) in images:
+                    raise DataError(
+                        f"{images['train', name]} and {file}: two pictures of one name, so that it"
+                        " is not clear which one is meant. Remove one."
+                    )
+                images["train", name] = file
+    return images, {f"train/{name}": file for name, file in masks.items()}
+
+
+def _list_masks(folder: Path) -> dict[str, Path]:
+    """List the masks by the name of their picture: NAME or NAME_L."""
+    return {name.removesuffix("_L"): file for name, file in list_files(folder).items()}
+
+
+def _classes(root: Path) -> tuple[Classes, Callable[[Path], Label]]:
+    """The classes, and how a file becomes a label of them."""
+    found = [root / name for name in _COLORS if (root / name).is_file()]
+    if found:
+        raw = _read_label_colors(found[0])
+        kept = [k for k, name in enumerate(raw.names) if name.casefold() not in _VOID]
+        table = tuple(kept.index(k) if k in kept else 255 for k in range(len(raw)))
+        classes = Classes(
+            tuple(raw.names[k] for k in kept),
+            tuple(raw.colors[k] for k in kept),
+            colors_given=raw.colors_given,
+        )
+        return classes, lambda file: Label(file, partial(read_merged, file, raw, table, "dense"))
+    classes = CAMVID
+    if (root / "classes.txt").is_file():
+        classes = read_classes(root / "classes.txt")
+    codes = {k: k for k in range(len(classes))} | {255: 255}
+    meaning = f"0..{len(classes) - 1} = the classes, and 255 = unlabelled"
+    if len(classes) == len(CAMVID):
+        codes[len(CAMVID)] = 255
+        meaning = f"0..{len(CAMVID) - 1} = the classes, and 11 or 255 = unlabelled"
+    coding = Coding(codes, meaning)
+    return classes, lambda file: Label(file, partial(read_coded, file, coding, "dense"))
+
+
+def _read_label_colors(path: Path) -> Classes:
+    """Read lines "R G B NAME", or "NAME,R,G,B"; what is black comes first, as Datumaro counts."""
+    rows = read_text(path).splitlines()
+    if path.suffix == ".csv":
+        cells = [row.split(",") for row in rows[1:]]
+        rows = ["", *(" ".join([*row[1:], *row[:1]]) for row in cells)]
+    found: list[tuple[str, Color]] = []
+    for number, line in enumerate(rows, start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        channels = [int(f) for f in fields[:3] if f.isascii() and f.isdecimal() and len(f) < 4]
+        if len(channels) < 3 or len(fields) < 4 or max(channels) > 255:
+            raise DataError(
+                f"{path}, line {number}: must be 'R G B NAME', with numbers 0..255, but is"
+                f" {line.strip()!r:.80}. Correct it."
+            )
+        red, green, blue = channels
+        found.append((" ".join(fields[3:]), (red, green, blue)))
+    found.sort(key=lambda entry: entry[1] != (0, 0, 0))
+    try:
+        return Classes(tuple(name for name, _ in found), tuple(color for _, color in found))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

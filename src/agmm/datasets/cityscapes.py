@@ -1,0 +1,159 @@
+"""The layout of Cityscapes (Cordts et al., CVPR 2016, https://www.cityscapes-dataset.com).
+
+::
+
+    leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png       pictures
+    gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png        dense masks; or labelTrainIds, instanceIds
+    gtCoarse/SPLIT/CITY/NAME_gtCoarse_labelIds.png    polygons, drawn coarsely
+
+The pictures may lie in ``leftImg8bit/`` itself; then all are in "train". The classes are the 19
+that the benchmark scores; all other ids are unlabelled.
+"""
+
+import contextlib
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from agmm.datasets.assembly import assembled
+from agmm.datasets.beside import Label, joined, read_beside
+from agmm.datasets.classes import Classes, Color
+from agmm.datasets.folder import list_pictures, split_by_folders
+from agmm.datasets.listing import list_files
+from agmm.datasets.recoding import Coding, read_coded
+from agmm.datasets.records import Dataset
+from agmm.errors import DataError
+from agmm.labels.forms import Form
+
+_TRAINED: tuple[tuple[int, str, Color], ...] = (
+    (7, "road", (128, 64, 128)),
+    (8, "sidewalk", (244, 35, 232)),
+    (11, "building", (70, 70, 70)),
+    (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)),
+    (17, "pole", (153, 153, 153)),
+    (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)),
+    (21, "vegetation", (107, 142, 35)),
+    (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)),
+    (24, "person", (220, 20, 60)),
+    (25, "rider", (255, 0, 0)),
+    (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)),
+    (28, "bus", (0, 60, 100)),
+    (31, "train", (0, 80, 100)),
+    (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32)),
+)
+"""Id, name and colour of the classes that are scored, in the order of their train ids."""
+
+CITYSCAPES = Classes(tuple(n for _, n, _ in _TRAINED), tuple(c for _, _, c in _TRAINED))
+"""The classes."""
+
+# 255 is the id -1, the licence plates, in 8 bits.
+_IDS = dict.fromkeys([*range(34), 255], 255) | {k: n for n, (k, _, _) in enumerate(_TRAINED)}
+
+_CODINGS = {
+    "labelIds": Coding(_IDS, "ids of Cityscapes, 0..33"),
+    # 19 is what some tools write for everything that is not scored.
+    "labelTrainIds": Coding(
+        {**{n: n for n in range(19)}, 19: 255, 255: 255},
+        "train ids of Cityscapes, 0..18, and 19 or 255 = unlabelled",
+    ),
+    "instanceIds": Coding(
+        _IDS, "ids of Cityscapes, 0..33, or 1000 times the id plus a number", per_instance=True
+    ),
+}
+"""What the files are called, the one that is taken first, and what is in them."""
+
+_LABEL = re.compile(rf"(?P<name>.+)_(?P<kind>{'|'.join(_CODINGS)})")
+
+_PLACEHOLDERS = 3
+"""Masks of the test split that are looked at: all are the same where they are placeholders."""
+
+
+def is_cityscapes(root: Path) -> bool:
+    """Say whether a folder has this layout.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        Whether it has ``leftImg8bit/``.
+
+    Example:
+        >>> is_cityscapes(Path("a/folder/that/is/missing"))
+        False
+    """
+    return (root / "leftImg8bit").is_dir()
+
+
+def read_cityscapes(root: Path) -> Dataset:
+    """List the pictures and labels of a data set in this layout.
+
+    The dense mask of a picture is that of ``gtFine/`` if there is one, else that of ``gtCoarse/``,
+    whose polygons are its blocks as well. Masks of a split without any picture are left out, as
+    ``gtCoarse/`` comes with those of 20000 pictures that have to be downloaded by themselves. So
+    are those of the split "test" where the first three of them label nothing: what is published of
+    it are placeholders.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        The records of all splits, sorted by name; a name is "CITY/NAME".
+
+    Raises:
+        DataError: No pictures, some in folders and some not, or two labels of one form for one
+            picture.
+    """
+    pictures = {
+        path.removesuffix("_leftImg8bit"): file
+        for path, file in list_pictures(root / "leftImg8bit").items()
+    }
+    flat = not any("/" in path for path in pictures)
+    splits = None if flat else {path.partition("/")[0] for path in pictures}
+    fine, coarse = (_list_labels(root, folder, splits) for folder in ("gtFine", "gtCoarse"))
+    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, CITYSCAPES))
+    labels["blocks"] = joined(
+        labels["blocks"], {name: _label(file, "blocks") for name, file in coarse.items()}
+    )
+    labels["dense"] = {n: _label(file, "dense") for n, file in {**coarse, **fine}.items()}
+    images = split_by_folders(
+        {f"train/{name}": file for name, file in pictures.items()} if flat else pictures
+    )
+    return assembled(root, CITYSCAPES, images, labels, splits_known=True)
+
+
+def _list_labels(root: Path, folder: str, splits: set[str] | None) -> dict[str, Path]:
+    """List the masks by the path of their picture; of each picture the kind that is taken first."""
+    found: dict[str, dict[str, Path]] = {}
+    for path, file in list_files(root / folder, (".png",)).items():
+        match = _LABEL.fullmatch(path)
+        if match and (splits is None or path.partition("/")[0] in splits):
+            name = match["name"].removesuffix(f"_{folder}")
+            found.setdefault(name, {})[match["kind"]] = file
+    labels = {name: next(of[k] for k in _CODINGS if k in of) for name, of in found.items()}
+    test = [name for name in labels if name.startswith("test/")]
+    if test and all(_labels_nothing(labels[name]) for name in test[:_PLACEHOLDERS]):
+        return {name: file for name, file in labels.items() if name not in {*test}}
+    return labels
+
+
+def _labels_nothing(file: Path) -> bool:
+    """Whether a mask has no class; one that is broken is no placeholder, and told when read."""
+    with contextlib.suppress(DataError):
+        annotation = read_coded(file, _coding(file), "dense", file)
+        return bool(np.all(annotation.mask == 255))
+    return False
+
+
+def _label(file: Path, form: Form) -> Label:
+    return Label(file, partial(read_coded, file, _coding(file), form))
+
+
+def _coding(file: Path) -> Coding:
+    return _CODINGS[file.stem.rpartition("_")[2]]

@@ -1,0 +1,133 @@
+"""Layouts of two folders, one of pictures and one of masks: of mmsegmentation and of Datumaro.
+
+::
+
+    img_dir/SPLIT/NAME.jpg  ann_dir/SPLIT/NAME.png    mmsegmentation, with classes.txt
+    [SPLIT/]images/NAME.jpg  [SPLIT/]masks/NAME.png   Datumaro, with [SPLIT/]dataset_meta.json
+
+A mask has indices, or the colours of ``classes.txt`` or ``dataset_meta.json``; 255 is unlabelled. 0
+is a class like any other: what mmsegmentation calls ``reduce_zero_label`` is not done.
+"""
+
+from pathlib import Path
+
+from agmm.datasets.assembly import Key, assembled
+from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_beside
+from agmm.datasets.classes import read_classes
+from agmm.datasets.folder import list_pictures, split_by_folders
+from agmm.datasets.listing import list_files
+from agmm.datasets.meta import read_meta
+from agmm.datasets.places import split_name
+from agmm.datasets.records import Dataset
+from agmm.errors import DataError
+from agmm.labels.forms import Form
+
+_META = "dataset_meta.json"
+
+
+def is_mmseg(root: Path) -> bool:
+    """Say whether a folder has the layout of mmsegmentation.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        Whether it has ``img_dir/`` and ``ann_dir/``.
+
+    Example:
+        >>> is_mmseg(Path("a/folder/that/is/missing"))
+        False
+    """
+    return all((root / name).is_dir() for name in ("img_dir", "ann_dir"))
+
+
+def read_mmseg(root: Path) -> Dataset:
+    """List the pictures and labels of a data set in the layout of mmsegmentation; decodes none.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        The records of all splits, sorted by name; all are in "train" if there are no folders.
+
+    Raises:
+        DataError: No pictures, some in folders and some not, no or bad classes, or two labels of
+            one form for one picture.
+    """
+    meta, masks = root / _META, root / "ann_dir"
+    classes = read_meta(meta) if meta.is_file() else read_classes(root / "classes.txt")
+    classes = colored_by_masks(classes, masks)
+    pictures = list_pictures(root / "img_dir")
+    if not any("/" in path for path in pictures):
+        pictures = {f"train/{name}": file for name, file in pictures.items()}
+    labels: dict[Form, dict[str, Label]] = {
+        **read_beside(root, classes),
+        "dense": list_index_pngs(masks, "dense", classes),
+    }
+    return assembled(root, classes, split_by_folders(pictures), labels, splits_known=True)
+
+
+def is_datumaro_pairs(root: Path) -> bool:
+    """Say whether a folder has Datumaro's layout "common semantic segmentation".
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        Whether it, or a folder in it, has ``dataset_meta.json``, ``images/`` and ``masks/``.
+
+    Example:
+        >>> is_datumaro_pairs(Path("a/folder/that/is/missing"))
+        False
+    """
+    return bool(_subsets(root))
+
+
+def read_datumaro_pairs(root: Path) -> Dataset:
+    """List the pictures and labels of a data set in Datumaro's layout; decodes none.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        The records of all splits, sorted by name; without folders of splits all are in "train".
+
+    Raises:
+        DataError: No pictures, bad classes, splits with different ones, or two labels of one form
+            for one picture.
+    """
+    subsets = _subsets(root)
+    if not subsets:
+        raise DataError(f"{root / _META}: there is no such file beside images/ and masks/. Add it.")
+    metas = {folder: read_meta(folder / _META) for folder in subsets.values()}
+    first, classes = next(iter(metas.items()))
+    for folder, other in metas.items():
+        if other != classes:
+            raise DataError(
+                f"{folder / _META}: has other classes than {first / _META}. Export all splits with"
+                " the same classes."
+            )
+    classes = colored_by_masks(classes, first / "masks")
+    images: dict[Key, Path] = {}
+    labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
+    for split, folder in subsets.items():
+        images |= {(split, name): file for name, file in list_files(folder / "images").items()}
+        masks = list_index_pngs(folder / "masks", "dense", classes)
+        labels["dense"] |= {f"{split}/{name}": label for name, label in masks.items()}
+    if not images:
+        raise DataError(f"{first / 'images'}: there are no pictures in it. Put them there.")
+    return assembled(root, classes, images, labels, splits_known=True)
+
+
+def _subsets(root: Path) -> dict[str, Path]:
+    """Split to its folder."""
+
+    def fits(folder: Path) -> bool:
+        return (folder / _META).is_file() and all(
+            (folder / name).is_dir() for name in ("images", "masks")
+        )
+
+    if fits(root):
+        return {"train": root}
+    folders = sorted(path for path in root.glob("[!.]*") if fits(path))
+    return {split_name(folder.name) or folder.name: folder for folder in folders}

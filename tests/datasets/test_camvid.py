@@ -1,0 +1,205 @@
+"""The layouts of CamVid."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agmm.datasets.camvid import CAMVID
+from agmm.datasets.reader import read_dataset
+from agmm.datasets.records import Dataset, Unmatched
+from agmm.errors import DataError
+from agmm.labels.annotations import DenseMask
+
+Draw = Callable[..., Path]
+VOID, SKY, CAR = (0, 0, 0), (128, 128, 128), (64, 0, 128)
+COLORS = "128 128 128\tSky\n# a note\n64 0 128\t\tCar\n0 0 0 Void\n"
+
+
+def names(dataset: Dataset) -> dict[str, list[str]]:
+    return {split: [r.name for r in records] for split, records in dataset.splits.items()}
+
+
+def mask(dataset: Dataset, split: str = "train", index: int = 0) -> list[list[int]]:
+    label = dataset.splits[split][index].labels["dense"]()
+    assert isinstance(label, DenseMask)
+    return label.mask.tolist()
+
+
+@pytest.fixture
+def segnet(tmp_path: Path, draw: Draw) -> Path:
+    for name in ("train/a", "train/b", "val/c", "test/d"):
+        draw(f"{name}.png")
+        draw(f"{name.replace('/', 'annot/')}.png", [[0, 10, 11, 255]] * 3)
+    return tmp_path
+
+
+@pytest.mark.parametrize("format_", ["auto", "camvid"])
+def test_segnet_without_lists(segnet: Path, format_: str) -> None:
+    dataset = pickle.loads(pickle.dumps(read_dataset(segnet, format=format_)))
+    assert names(dataset) == {"test": ["d"], "train": ["a", "b"], "val": ["c"]}
+    assert dataset.classes == CAMVID
+    assert (CAMVID.names[8], CAMVID.colors[8]) == ("car", CAR)
+    assert mask(dataset) == [[0, 10, 255, 255]] * 3
+    assert dataset.unmatched == ()
+
+
+def test_segnet_with_lists_from_a_folder_above(segnet: Path) -> None:
+    for split, name in (("train", "a"), ("val", "c"), ("test", "d")):
+        line = f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png\n"
+        (segnet / f"{split}.txt").write_text(f"{line}\n")
+    dataset = read_dataset(segnet)
+    assert names(dataset) == {"test": ["d"], "train": ["a"], "val": ["c"]}
+    assert mask(dataset, "val") == [[0, 10, 255, 255]] * 3
+
+
+def test_names_of_classes_may_be_given(segnet: Path) -> None:
+    (segnet / "classes.txt").write_text("\n".join(f"class {k}" for k in range(12)))
+    dataset = read_dataset(segnet)
+    assert len(dataset.classes) == 12
+    assert mask(dataset) == [[0, 10, 11, 255]] * 3  # 11 is a class now
+
+
+@pytest.mark.parametrize("indices", [False, True])
+def test_the_layout_of_datumaro(tmp_path: Path, draw: Draw, indices: bool) -> None:
+    """Colours or indices, counted with black first; one picture has no mask."""
+    draw("train/0 1.jpg")
+    draw("train/2.jpg")
+    draw("trainannot/0 1.png", [[0, 1, 2, 2] if indices else [VOID, SKY, CAR, CAR]] * 3)
+    (tmp_path / "train.txt").write_text('"/train/0 1.jpg" "trainannot/0 1.png"\n/train/2.jpg \n')
+    (tmp_path / "label_colors.txt").write_text(COLORS)
+    dataset = pickle.loads(pickle.dumps(read_dataset(tmp_path)))
+    assert names(dataset) == {"train": ["0 1", "2"]}
+    assert dataset.classes.names == ("Sky", "Car")
+    assert dataset.classes.colors == (SKY, CAR)
+    assert mask(dataset) == [[255, 0, 1, 1]] * 3
+    assert dict(dataset.splits["train"][1].labels) == {}
+
+
+def test_as_published(tmp_path: Path, draw: Draw) -> None:
+    for name in ("0001TP_1", "0001TP_2"):
+        draw(f"701_StillsRaw_full/{name}.png")
+    draw("LabeledApproved_full/0001TP_1_L.png", [[VOID, SKY, CAR, CAR]] * 3)
+    extra = draw("LabeledApproved_full/0001TP_9_L.png", [[VOID] * 4] * 3)
+    (tmp_path / "label_colors.txt").write_text(COLORS)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["0001TP_1"]}
+    assert mask(dataset) == [[255, 0, 1, 1]] * 3
+    assert dataset.unmatched == (Unmatched("0001TP_9", extra, "dense", "train"),)
+    draw("more/0001TP_1.png")
+    with pytest.raises(DataError, match="two pictures of one name"):
+        read_dataset(tmp_path)
+
+
+def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) -> None:
+    draw("train/a.png")
+    draw("train_labels/a_L.png", [[VOID, SKY, CAR, CAR]] * 3)
+    (tmp_path / "class_dict.csv").write_text(
+        "name,r,g,b\nCar,64,0,128\nSky,128,128,128\nVoid,0,0,0"
+    )
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes.names == ("Car", "Sky")
+    assert mask(dataset) == [[255, 1, 0, 0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/train/z.png /trainannot/a.png", r"train.txt, line 1: there is no file 'train/z.png'"),
+        ("/train/a.png /trainannot/z.png", r"line 1: there is no file 'trainannot/z.png'"),
+        ("../train/a.png trainannot/a.png", "leads out of the data folder"),
+        ("/train/a.png ../../etc/a.png", "leads out of the data folder"),
+        ("a.png b.png c.png", r"line 1: must name a picture, or a picture and its mask"),
+        ('"" "a"', r"line 1: must name a picture"),
+        ("/train/a.png\n/train/a.png", r"line 2: the picture is in the list already"),
+    ],
+)
+def test_bad_lists_are_told(segnet: Path, line: str, message: str) -> None:
+    for split, text in (("train", line), ("val", "/val/c.png"), ("test", "/test/d.png")):
+        (segnet / f"{split}.txt").write_text(f"{text}\n")
+    with pytest.raises(DataError, match=message):
+        read_dataset(segnet)
+
+
+def test_lists_must_be_there_and_apart(segnet: Path) -> None:
+    (segnet / "train.txt").write_text("/train/a.png\n")
+    with pytest.raises(DataError, match="there is no such file"):
+        read_dataset(segnet)
+    (segnet / "val.txt").write_text("/train/a.png\n")
+    (segnet / "test.txt").write_text("/test/d.png\n")
+    with pytest.raises(DataError, match="is in the lists of both train and val"):
+        read_dataset(segnet)
+
+
+def test_links_that_lead_out_are_refused(
+    segnet: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "x.png"
+    Image.new("L", (4, 3)).save(outside)
+    (segnet / "trainannot/x.png").symlink_to(outside)
+    (segnet / "train.txt").write_text("/train/a.png /trainannot/x.png\n")
+    (segnet / "test.txt").write_text("/test/d.png\n")
+    (segnet / "val.txt").write_text("/val/c.png\n")
+    with pytest.raises(DataError, match="a link that leads out of the data folder"):
+        read_dataset(segnet)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("128 128 Sky\n", "line 1: must be 'R G B NAME'"),
+        ("128 128 999 Sky\n", "line 1: must be 'R G B NAME'"),
+        ("1 2 3 Sky\n1 2 3 Car\n", "label_colors.txt: classes: the colour"),
+        ("1 2 3 Sky\n4 5 6 sky\n", "label_colors.txt: classes: the name"),
+        ("", "label_colors.txt: classes: there are 0"),
+        ("0 0 0 Void\n", "classes: there are 0"),
+    ],
+)
+def test_bad_colours_are_told(segnet: Path, text: str, message: str) -> None:
+    (segnet / "label_colors.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_dataset(segnet)
+
+
+@pytest.mark.parametrize(
+    ("colors", "values", "message"),
+    [
+        (False, [[12] * 4] * 3, r"the value 12 on 12 pixels.*11 or 255 = unlabelled"),
+        (False, [[SKY] * 4] * 3, "has colours, but must have grey values"),
+        (False, [[0] * 5] * 3, "has 5x3 pixels"),
+        (True, [[(1, 2, 3)] * 4] * 3, r"the colour \(1, 2, 3\) is that of no class"),
+        (True, [[3] * 4] * 3, "the value 3 on 12 pixels"),
+        (True, [[SKY] * 5] * 3, "has 5x3 pixels"),
+    ],
+)
+def test_bad_masks_are_told(
+    segnet: Path, draw: Draw, colors: bool, values: object, message: str
+) -> None:
+    if colors:
+        (segnet / "label_colors.txt").write_text(COLORS)
+    draw("trainannot/a.png", values)
+    with pytest.raises(DataError, match=message):
+        read_dataset(segnet).splits["train"][0].labels["dense"]()
+
+
+def test_real_masks_in_this_layout(shared: Path, tmp_path: Path) -> None:
+    """Two pictures of CamVid give the same masks here as in the folder layout."""
+    source = shared / "data/camvid"
+    folder = read_dataset(source)
+    for split in ("train", "val"):
+        record = folder.splits[split][0]
+        (tmp_path / split).mkdir()
+        (tmp_path / f"{split}annot").mkdir()
+        (tmp_path / split / record.image.name).write_bytes(record.image.read_bytes())
+        values = np.array(record.labels["dense"]().mask)  # type: ignore[union-attr]
+        void = Image.fromarray(np.where(values == 255, 11, values).astype(np.uint8))
+        void.save(tmp_path / f"{split}annot" / f"{record.image.stem}.png")
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes.names == folder.classes.names
+    for split in ("train", "val"):
+        assert dataset.splits[split][0].name == folder.splits[split][0].name.rpartition("/")[2]
+        expected = folder.splits[split][0].labels["dense"]().mask  # type: ignore[union-attr]
+        assert mask(dataset, split) == expected.tolist()

@@ -1,0 +1,130 @@
+"""The layouts of mmsegmentation and of Datumaro: a folder of pictures, and one of masks."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agmm.datasets.reader import read_dataset
+from agmm.datasets.records import Dataset, Unmatched
+from agmm.errors import DataError
+from agmm.labels.annotations import DenseMask
+
+Draw = Callable[..., Path]
+META = '{"labels": ["background", "cat"], "label_map": {"0": "background", "1": "cat"}'
+COLORED = META + ', "segmentation_colors": [[0, 0, 0], [9, 8, 7]], "background_label": "0"}'
+
+
+def names(dataset: Dataset) -> dict[str, list[str]]:
+    return {split: [r.name for r in records] for split, records in dataset.splits.items()}
+
+
+def mask(dataset: Dataset, split: str = "train") -> list[list[int]]:
+    label = dataset.splits[split][0].labels["dense"]()
+    assert isinstance(label, DenseMask)
+    return label.mask.tolist()
+
+
+@pytest.fixture
+def mmseg(tmp_path: Path, draw: Draw) -> Path:
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    for name in ("train/a", "val/b"):
+        draw(f"img_dir/{name}.jpg")
+        draw(f"ann_dir/{name}.png", [[0, 1, 255, 0]] * 3)
+    return tmp_path
+
+
+@pytest.mark.parametrize("format_", ["auto", "mmseg"])
+def test_mmsegmentation(mmseg: Path, draw: Draw, format_: str) -> None:
+    extra = draw("ann_dir/val/x.png", [[0] * 4] * 3)
+    dataset = pickle.loads(pickle.dumps(read_dataset(mmseg, format=format_)))
+    assert names(dataset) == {"train": ["a"], "val": ["b"]}
+    assert dataset.classes.names == ("sky", "road")
+    assert mask(dataset, "val") == [[0, 1, 255, 0]] * 3  # 0 is a class
+    assert dataset.unmatched == (Unmatched("x", extra, "dense", "val"),)
+
+
+def test_mmsegmentation_without_folders(tmp_path: Path, draw: Draw) -> None:
+    (tmp_path / "dataset_meta.json").write_text('{"labels": ["sky", "road"]}')
+    draw("img_dir/a.jpg")
+    draw("ann_dir/a.png", [[0, 1, 255, 0]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a"]}
+    assert mask(dataset) == [[0, 1, 255, 0]] * 3
+
+
+def test_mmsegmentation_needs_classes(mmseg: Path) -> None:
+    (mmseg / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"classes\.txt: there is no such file"):
+        read_dataset(mmseg)
+
+
+@pytest.mark.parametrize("indices", [False, True])
+def test_datumaro(tmp_path: Path, draw: Draw, indices: bool) -> None:
+    (tmp_path / "dataset_meta.json").write_text(COLORED)
+    draw("images/a.jpg")
+    colors = [(0, 0, 0), (9, 8, 7), (224, 224, 192), (0, 0, 0)]
+    draw("masks/a.png", [[0, 1, 255, 0] if indices else colors] * 3)
+    dataset = pickle.loads(pickle.dumps(read_dataset(tmp_path)))
+    assert names(dataset) == {"train": ["a"]}
+    assert dataset.classes.names == ("background", "cat")
+    assert dataset.classes.colors == ((0, 0, 0), (9, 8, 7))
+    assert dataset.classes.background == 0
+    assert mask(dataset) == [[0, 1, 255, 0]] * 3
+
+
+def test_datumaro_with_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
+    for split in ("train", "validation"):
+        draw(f"{split}/images/a.jpg")
+        draw(f"{split}/masks/a.png", [[0, 1, 255, 0]] * 3)
+        (tmp_path / split / "dataset_meta.json").write_text(META + "}")
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a"], "val": ["a"]}
+    assert mask(dataset, "val") == [[0, 1, 255, 0]] * 3
+    (tmp_path / "train/dataset_meta.json").write_text('{"labels": ["cat", "background"]}')
+    with pytest.raises(DataError, match="has other classes than"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not JSON"),
+        ("[1, 2]", "must have label_map"),
+        ('{"labels": "cat"}', "must have label_map"),
+        ('{"labels": ["cat", 3]}', "must have label_map"),
+        ('{"labels": [" "]}', "must have label_map"),
+        ('{"label_map": {"0": "cat", "2": "dog"}}', r"the indices of label_map must be 0\.\.1"),
+        ('{"label_map": {"0": "cat", "0": "dog"}}', "the key '0' is there twice"),
+        ('{"labels": []}', "there are 0"),
+        ('{"labels": ["cat", "Cat"]}', "dataset_meta.json: classes: the name"),
+        ('{"labels": ["cat"], "segmentation_colors": {"0": 1}}', "must be a list"),
+        ('{"labels": ["cat"], "segmentation_colors": [[1, 2]]}', r"the colour \[1, 2\] is none"),
+        ('{"labels": ["cat"], "segmentation_colors": [[1, 2, true]]}', "is none"),
+        ('{"labels": ["cat"], "segmentation_colors": [[1, 2, 256]]}', "channels are 0..255"),
+        ('{"labels": ["cat"], "segmentation_colors": [[1, 2, 3], [4, 5, 6]]}', "1 names, but 2"),
+    ],
+)
+def test_bad_lists_of_classes_are_told(tmp_path: Path, draw: Draw, text: str, message: str) -> None:
+    draw("images/a.jpg")
+    draw("masks/a.png", [[0] * 4] * 3)
+    (tmp_path / "dataset_meta.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[2] * 4] * 3, "the value 2 on 12 pixels"),
+        ([[(1, 2, 3)] * 4] * 3, r"the colour \(1, 2, 3\) is that of no class"),
+        ([[0] * 5] * 3, "has 5x3 pixels"),
+    ],
+)
+def test_bad_masks_are_told(tmp_path: Path, draw: Draw, values: object, message: str) -> None:
+    draw("images/a.jpg")
+    draw("masks/a.png", values)
+    (tmp_path / "dataset_meta.json").write_text(COLORED)
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path).splits["train"][0].labels["dense"]()
