@@ -26,7 +26,8 @@ def names(dataset: Dataset) -> dict[str, list[str]]:
 def mask(dataset: Dataset, split: str = "train", index: int = 0) -> list[list[int]]:
     label = dataset.splits[split][index].labels["dense"]()
     assert isinstance(label, DenseMask)
-    return label.mask.tolist()
+    rows: list[list[int]] = label.mask.tolist()
+    return rows
 
 
 @pytest.fixture

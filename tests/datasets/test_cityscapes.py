@@ -169,6 +169,13 @@ def test_bad_folders_are_told(city: Path, draw: Draw) -> None:
         read_dataset(city)
 
 
+@pytest.mark.parametrize("name", ["label_colors.txt", "dataset_meta.json"])
+def test_other_classes_in_this_layout_are_refused(city: Path, name: str) -> None:
+    (city / name).write_text("0 0 0 background")
+    with pytest.raises(DataError, match="classes of their own, and not those of Cityscapes"):
+        read_dataset(city)
+
+
 def test_the_real_sample(shared: Path) -> None:
     root = shared / "data/formats/cityscapes_real"
     [record] = read_dataset(root).splits["train"]

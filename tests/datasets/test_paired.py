@@ -23,7 +23,8 @@ def names(dataset: Dataset) -> dict[str, list[str]]:
 def mask(dataset: Dataset, split: str = "train") -> list[list[int]]:
     label = dataset.splits[split][0].labels["dense"]()
     assert isinstance(label, DenseMask)
-    return label.mask.tolist()
+    rows: list[list[int]] = label.mask.tolist()
+    return rows
 
 
 @pytest.fixture

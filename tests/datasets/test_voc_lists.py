@@ -74,7 +74,7 @@ def test_without_the_masks_the_list_is_a_split_of_its_own(sbd: Path) -> None:
         ("b\n", r"train_aug.txt: takes the place of train.txt, .* has not its 'a' \(1 such"),
         ("a\nb\nc\n", r"val.txt: 'c' is in train_aug.txt too"),
         ("/JPEGImages/z.jpg /SegmentationClassAug/z.png\n", "there is no picture JPEGImages/z"),
-        ("/JPEGImages/a.jpg /SegmentationClassAug/z.png\n", "there is no file 'Segm"),
+        ("/JPEGImages/a.jpg /SegmentationClassAug/z.png\n", "there is no mask Segm"),
         ("/JPEGImages/a.jpg /SegmentationClassAug/b.png\n", "has not the name of its picture"),
         ("/JPEGImages/a.jpg ../../b.png\n", "leads out of the data folder"),
         ("/JPEGImages/a.jpg b c\n", "must name a picture, or a picture and its mask"),

@@ -107,9 +107,16 @@ def read_cityscapes(root: Path) -> Dataset:
         The records of all splits, sorted by name; a name is "CITY/NAME".
 
     Raises:
-        DataError: No pictures, some in folders and some not, or two labels of one form for one
-            picture.
+        DataError: No pictures, some in folders and some not, a list of other classes, or two
+            labels of one form for one picture.
     """
+    for own in (root / "label_colors.txt", root / "dataset_meta.json"):
+        if own.is_file():
+            # Datumaro writes any classes in this layout, and counts background first.
+            raise DataError(
+                f"{own}: the masks have classes of their own, and not those of Cityscapes. Export"
+                " the data set in the layout of VOC instead, or remove this file if they are."
+            )
     pictures = {
         path.removesuffix("_leftImg8bit"): file
         for path, file in list_pictures(root / "leftImg8bit").items()

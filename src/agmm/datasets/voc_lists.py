@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from agmm.datasets.listing import list_files, picture_name
-from agmm.datasets.lists import find_listed, listed_fields
+from agmm.datasets.lists import listed_fields
 from agmm.datasets.text import read_text
 from agmm.errors import DataError
 
@@ -95,6 +95,7 @@ def _read_list(
     root: Path, path: Path, images: Mapping[str, Path], masks: dict[str, Path]
 ) -> list[str]:
     """Read one list; puts the masks that it names into ``masks``."""
+    listed: dict[str, Path] = {}
     names: dict[str, int] = {}
     for number, text in enumerate(read_text(path).splitlines(), start=1):
         line, where = text.strip(), f"{path}, line {number}"
@@ -110,7 +111,13 @@ def _read_list(
             raise DataError(f"{where}: {name!r} is in line {names[name]} too. Remove one.")
         names[name] = number
         if mask is not None:
-            file = find_listed(root, mask, where)[1]
+            listed = listed or _list_masks(root)
+            file = listed.get(picture_name(mask))
+            if file is None:
+                raise DataError(
+                    f"{where}: there is no mask {mask} in {root}. Correct the name, add the file,"
+                    " or remove the line."
+                )
             if file.stem != PurePosixPath(name).name or masks.setdefault(name, file) != file:
                 raise DataError(
                     f"{where}: the mask {mask} has not the name of its picture {name!r}, or another"
@@ -119,6 +126,12 @@ def _read_list(
     if not names:
         raise DataError(f"{path}: is empty. Write one name per line, or remove the file.")
     return list(names)
+
+
+def _list_masks(root: Path) -> dict[str, Path]:
+    """List the masks by their path without suffix; asks the disk once, not once per line."""
+    folders = ("SegmentationClass", AUGMENTED)
+    return {f"{f}/{name}": file for f in folders for name, file in list_files(root / f).items()}
 
 
 def _parse(line: str, where: str) -> tuple[str, str | None]:
