@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from agmm.datasets.images import IMAGE_SUFFIXES
@@ -70,20 +71,33 @@ def find_picture(root: Path, names: Iterable[str], where: str) -> Path | None:
     """
     for name in names:
         for suffix in _suffixes(name):
-            path = root / f"{name}{suffix}"
-            try:
-                found = path.is_file()
-            except (OSError, ValueError):  # a name that the file system cannot hold
-                found = False
-            if not found:
+            # Strings, as a Path for every place and file would take several times as long.
+            path = os.path.join(root, f"{name}{suffix}")  # noqa: PTH118
+            if not os.path.isfile(path):  # noqa: PTH113 - nor is a name too long for the system
                 continue
-            if not path.resolve().is_relative_to(root.resolve()):
+            if not _is_below(path, root):
                 raise DataError(
                     f"{where}: {path} is a link that leads out of the data folder. Copy the"
                     " picture there instead."
                 )
-            return path
+            return Path(path)
     return None
+
+
+def _is_below(path: str, root: Path) -> bool:
+    """Whether a file is in a folder when all links are followed."""
+    folder, name = os.path.split(path)
+    real = _real_folder(folder)
+    if os.path.islink(path):  # noqa: PTH114
+        real = os.path.realpath(os.path.join(real, name))  # noqa: PTH118
+    above = _real_folder(str(root))
+    return real == above or real.startswith(above.rstrip("/") + "/")
+
+
+@lru_cache(maxsize=64)
+def _real_folder(folder: str) -> str:
+    """Follow the links of a folder once, and not for each of a hundred thousand files in it."""
+    return os.path.realpath(folder)
 
 
 def split_name(subset: str) -> str | None:

@@ -1,6 +1,7 @@
 """Path and format to records."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from agmm.datasets.ade20k import is_ade20k, read_ade20k
@@ -8,6 +9,7 @@ from agmm.datasets.ade20k_full import is_ade20k_full, read_ade20k_full
 from agmm.datasets.camvid import is_camvid, read_camvid
 from agmm.datasets.check import checked
 from agmm.datasets.cityscapes import is_cityscapes, read_cityscapes
+from agmm.datasets.coco import is_coco, read_coco
 from agmm.datasets.cvat import is_cvat, read_cvat
 from agmm.datasets.folder import is_folder, read_folder
 from agmm.datasets.label_studio import is_label_studio, read_label_studio
@@ -40,6 +42,7 @@ _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str
         "images/, masks/ and dataset_meta.json",
     ),
     "cvat": (is_cvat, read_cvat, "XML of CVAT, with <annotations>"),
+    "coco": (is_coco, read_coco, "annotations/instances_train.json or the like"),
     "label-studio": (is_label_studio, read_label_studio, "JSON of Label Studio"),
     "labelme": (is_labelme, read_labelme, "JSON files of labelme beside the pictures"),
     "labelme-web": (is_labelme_web, read_labelme_web, "Images/ and Annotations/ of LabelMe"),
@@ -53,7 +56,16 @@ The first that fits is taken: "folder" comes last, as ``images/`` and ``classes.
 the files of a tool.
 """
 
-FORMATS: tuple[str, ...] = ("auto", *_FORMATS)
+_CHOICES: dict[str, Callable[[Path], Dataset]] = {
+    "coco-panoptic": partial(read_coco, kind="panoptic"),
+    "coco-stuff": partial(read_coco, kind="stuff"),
+    "coco-instances": partial(read_coco, kind="instances"),
+    "coco-keypoints": partial(read_coco, kind="keypoints"),
+    "coco-labels": partial(read_coco, kind="labels"),
+}
+"""Formats that a layout with several kinds of annotations is also read as, if they are named."""
+
+FORMATS: tuple[str, ...] = ("auto", *_FORMATS, *_CHOICES)
 
 
 def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa: A002
@@ -69,8 +81,9 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
             (``JPEGImages/``, ``ImageSets/``, ``SegmentationClass/``, ``Annotations/``),
             "cityscapes" (``leftImg8bit/``), "ade20k" (SceneParsing), "ade20k-full"
             (``NAME_seg.png``), "camvid" (``trainannot/``), "mmseg" (``img_dir/``, ``ann_dir/``),
-            "datumaro" (``dataset_meta.json``), "cvat" (its XML), "labelme" (the program's JSON
-            files), "labelme-web" (``Images/`` and ``Annotations/``), "label-studio" (its JSON),
+            "datumaro" (``dataset_meta.json``), "cvat" (its XML), "coco" (its JSON;
+            "coco-panoptic", "coco-stuff", "coco-instances", "coco-keypoints" and "coco-labels" say
+            which), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and ``Annotations/``), "label-studio" (its JSON),
             "scribblesup" (its XML), "tel" (``train/sparse_label/``), or "auto" to find out. Beside
             each may lie ``points/``, ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``,
             ``tags.csv`` and ``clicks.json``.
@@ -96,6 +109,8 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
     found = sorted(entry.name for entry in root.iterdir())
     if not found:
         raise DataError(f"{root}: is empty. Put pictures into {root / 'images'}.")
+    if format in _CHOICES:
+        return _CHOICES[format](root)
     for name, (recognise, read, _) in _FORMATS.items():
         if format == name or (format == "auto" and recognise(root)):
             return read(root)

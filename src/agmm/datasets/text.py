@@ -1,7 +1,9 @@
 """Small text files of a data set: UTF-8, and of a size that fits into memory."""
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,13 +13,23 @@ MAX_BYTES = 256 * 2**20
 """The largest file that is read as a whole: the clicks of some five million objects."""
 
 
-def read_text(path: Path, *, missing: str = "Correct the path.", latin: bool = False) -> str:
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def read_text(
+    path: Path,
+    *,
+    missing: str = "Correct the path.",
+    latin: bool = False,
+    limit: int = MAX_BYTES,
+) -> str:
     r"""Read a text file; a byte order mark is left out.
 
     Args:
-        path: The file, in UTF-8, of at most `MAX_BYTES`.
+        path: The file, in UTF-8.
         missing: What to do if there is no such file, for the message.
         latin: Take what is not UTF-8 as Latin-1, as old data sets were written.
+        limit: The most bytes that it may have.
 
     Returns:
         The text, its line ends as they are.
@@ -34,14 +46,14 @@ def read_text(path: Path, *, missing: str = "Correct the path.", latin: bool = F
     """
     try:
         size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_BYTES else b""
+        data = path.read_bytes() if size <= limit else b""
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file. {missing}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}). Correct the file.") from error
-    if size > MAX_BYTES:
+    if size > limit:
         raise DataError(
-            f"{path}: has {size} bytes, but at most {MAX_BYTES} are read. Split the data set, or"
+            f"{path}: has {size} bytes, but at most {limit} are read. Split the data set, or"
             " see whether this is the right file."
         )
     try:
@@ -77,6 +89,94 @@ def read_json(path: Path, *, latin: bool = False) -> object:
         >>> read_json(path)
         {'a': [1, 2.5]}
     """
+    text, decoder = read_text(path, latin=latin), _decoder(path)
+    try:
+        content: object = decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error}). Export it again.") from error
+    return content
+
+
+def read_json_members(path: Path, *, limit: int) -> Iterator[tuple[str, object, str]]:
+    """Read a JSON file that is one object, member by member; a list of these by its elements.
+
+    So the values of a large file need not be in memory all at once, which would take several times
+    the size of the file.
+
+    Args:
+        path: The file, in UTF-8.
+        limit: The most bytes that it may have.
+
+    Yields:
+        Key, value and the value's text; where the value is a list, these of each of its elements
+        with the key of the list, and nothing for an empty one.
+
+    Raises:
+        DataError: As for `read_json`, or the file is no object.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "note.json"
+        >>> _ = path.write_text('{"a": [1, {"b": 2}], "c": null}')
+        >>> list(read_json_members(path, limit=99))
+        [('a', 1, '1'), ('a', {'b': 2}, '{"b": 2}'), ('c', None, 'null')]
+    """
+    try:
+        yield from _members(read_text(path, limit=limit), _decoder(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error}). Export it again.") from error
+
+
+def _members(text: str, decoder: json.JSONDecoder) -> Iterator[tuple[str, object, str]]:
+    at = _after(text, 0, "{")
+    known: set[str] = set()
+    while text[at : at + 1] != "}":
+        key, at = decoder.raw_decode(text, at)
+        if not isinstance(key, str) or key in known:
+            raise ValueError(f"the key {shown(key)} is there twice or is no text")
+        known.add(key)
+        at = _after(text, at, ":")
+        is_list = text[at : at + 1] == "["
+        at = _after(text, at, "[") if is_list else at
+        while not is_list or text[at : at + 1] != "]":
+            value, end = decoder.raw_decode(text, at)
+            yield key, value, text[at:end]
+            at = end
+            if not is_list:
+                break
+            at = _next(text, at, "]")
+        at = _next(text, at + is_list, "}")
+    if _after(text, at, "}") != len(text):
+        raise ValueError(f"more text after the object, from character {at + 1} on")
+
+
+def _after(text: str, at: int, sign: str) -> int:
+    """Go over a sign and the space round it."""
+    at = _space(text, at)
+    if text[at : at + 1] != sign:
+        raise ValueError(f"expected {sign!r} at character {at}")
+    return _space(text, at + 1)
+
+
+def _next(text: str, at: int, closing: str) -> int:
+    """Go over a comma, to what must follow it, or up to the closing sign."""
+    at = _space(text, at)
+    if text[at : at + 1] == closing:
+        return at
+    at = _after(text, at, ",")
+    if text[at : at + 1] == closing:
+        raise ValueError(f"a comma before {closing!r} at character {at}")
+    return at
+
+
+def _space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _decoder(path: Path) -> json.JSONDecoder:
+    """Decode more strictly than Python does."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -88,13 +188,7 @@ def read_json(path: Path, *, latin: bool = False) -> object:
     def refuse(constant: str) -> NoReturn:
         raise DataError(f"{path}: has {constant}, which is no number of JSON. Correct it.")
 
-    try:
-        content: object = json.loads(
-            read_text(path, latin=latin), object_pairs_hook=unique, parse_constant=refuse
-        )
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON ({error}). Export it again.") from error
-    return content
+    return json.JSONDecoder(object_pairs_hook=unique, parse_constant=refuse)
 
 
 def shown(value: object) -> str:

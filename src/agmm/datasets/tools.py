@@ -23,14 +23,14 @@ class Picture:
         name: The picture's name without suffix, unique within its split.
         split: Its split.
         image: Its file; None if it is missing.
-        labels: For each form that was given its shapes.
+        labels: For each form that was given its shapes, or how it is read where it has none.
     """
 
     file: Path
     name: str
     split: str
     image: Path | None
-    labels: Mapping[Form, Drawn]
+    labels: Mapping[Form, Drawn | Label]
 
 
 def classes_of(
@@ -82,8 +82,8 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             as each form comes once.
 
     Returns:
-        The records of all splits, sorted by name; labels of missing pictures are unmatched. Dense
-        masks are those in ``masks/``.
+        The records of all splits, sorted by name; labels of missing pictures are unmatched. What
+        lies in ``masks/`` are dense masks too.
 
     Raises:
         DataError: No picture is there, or one has two labels of one form or is in two splits.
@@ -113,8 +113,12 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
     own: dict[Form, dict[str, Label]] = {form: {} for form in FORMS}
     for picture in pictures:
         key = f"{picture.split}/{picture.name}"
-        for form, drawn in picture.labels.items():
-            label = Label(drawn.file, partial(read_drawn, drawn, classes))
+        for form, given in picture.labels.items():
+            label = (
+                given
+                if isinstance(given, Label)
+                else Label(given.file, partial(read_drawn, given, classes))
+            )
             if key in own[form]:
                 joined({key: own[form][key]}, {key: label})  # raises, and says how to mend it
             own[form][key] = label

@@ -13,9 +13,9 @@ and what may lie beside any layout, see `agmm.datasets.beside`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from agmm.datasets.voc_lists import AUGMENTED, read_lists
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Tags
 from agmm.labels.forms import Form
+
+if TYPE_CHECKING:
+    from agmm.datasets.datumaro import VocXml
 
 VOC_CLASSES: tuple[str, ...] = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -91,17 +94,18 @@ def read_voc(root: Path) -> Dataset:
             **{name: index_png(file, "dense", classes) for name, file in masks.items()},
         },
     }
-    listed = {name for names in lists.values() for name in names}
     files = list_files(root / "Annotations", (".xml",))
-    objects = _read_objects({n: f for n, f in files.items() if n in listed}, classes)
-    # An XML file of a picture that is in no list is not parsed, but has its place.
-    boxes = {name: objects.get(name, _Objects(file)) for name, file in files.items()}
     labels["boxes"] = joined(
         labels["boxes"],
-        {n: Label(found.file, partial(_boxes, found)) for n, found in boxes.items()},
+        {name: Label(file, partial(_boxes, file, classes.names)) for name, file in files.items()},
     )
     if not (root / "tags.csv").is_file():
-        labels["tags"] = {n: Label(f.file, partial(_tags, f)) for n, f in objects.items()}
+        listed = {name for names in lists.values() for name in names}
+        labels["tags"] = {
+            name: Label(file, partial(_tags, file, classes.names))
+            for name, file in files.items()
+            if name in listed
+        }
     splits = {
         split: tuple(_record(name, images[name], labels) for name in sorted(names))
         for split, names in lists.items()
@@ -113,16 +117,6 @@ def read_voc(root: Path) -> Dataset:
         if name not in images
     )
     return Dataset(root, classes, splits, unmatched=unmatched)
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """What one XML file says: boxes and (H, W) if it says it; or else what is wrong with it."""
-
-    file: Path
-    boxes: Boxes | None = None
-    size: tuple[int, int] | None = None
-    fault: str = ""
 
 
 def _record(name: str, image: Path, labels: Mapping[Form, Mapping[str, Label]]) -> Record:
@@ -151,36 +145,24 @@ def _read_classes(root: Path) -> Classes:
         raise DataError(f"{path}: {error}") from error
 
 
-def _read_objects(files: Mapping[str, Path], classes: Classes) -> dict[str, _Objects]:
-    """Read XML files; what is wrong with one is told when its label is asked for."""
-    if not files:
-        return {}
+@lru_cache(maxsize=4)
+def _reader(names: tuple[str, ...]) -> "VocXml":
     from agmm.datasets.datumaro import VocXml
 
-    reader = VocXml(classes.names)
-    found: dict[str, _Objects] = {}
-    for name, file in files.items():
-        try:
-            found[name] = _Objects(file, *reader.read(file))
-        except DataError as error:
-            found[name] = _Objects(file, fault=str(error))
-    return found
+    return VocXml(names)
 
 
-def _boxes(found: _Objects, image: Path) -> Boxes:
-    if found.boxes is None:
-        raise DataError(found.fault)
-    if found.size is not None and found.size != image_size(image):
+def _boxes(file: Path, names: tuple[str, ...], image: Path) -> Boxes:
+    boxes, size = _reader(names).read(file)
+    if size is not None and size != image_size(image):
         height, width = image_size(image)
         raise DataError(
-            f"{found.file}: says {found.size[1]}x{found.size[0]} pixels (width x height), but its"
-            f" picture {image} has {width}x{height}. Draw the boxes on this picture, or correct"
-            " <size>."
+            f"{file}: says {size[1]}x{size[0]} pixels (width x height), but its picture {image}"
+            f" has {width}x{height}. Draw the boxes on this picture, or correct <size>."
         )
-    return found.boxes
+    return boxes
 
 
-def _tags(found: _Objects, image: Path) -> Tags:  # noqa: ARG001 - of every label
-    if found.boxes is None:
-        raise DataError(found.fault)
-    return Tags(np.unique(found.boxes.classes))
+def _tags(file: Path, names: tuple[str, ...], image: Path) -> Tags:  # noqa: ARG001 - of every label
+    boxes, _ = _reader(names).read(file)
+    return Tags(np.unique(boxes.classes))
