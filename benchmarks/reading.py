@@ -4,7 +4,7 @@
 
 Writes a data set in the layout of PASCAL VOC and one in that of COCO into the folder, with the same
 boxes in both and polygons in the second. All picture files are hard links of one small JPEG. Each
-reader runs in a process of its own, one after the other; the table gives the CPU seconds from before
+reader runs in a process of its own, one by one; the table gives the CPU seconds from before
 its import until all pictures are listed and until every box has been read, and the most memory that
 the process had.
 """

@@ -170,8 +170,8 @@ def test_an_unknown_layout_says_what_it_looked_for(tmp_path: Path) -> None:
         match=r"voc: .*; folder: images/ and classes.txt. Found entry00, .*entry09 and more",
     ):
         read_dataset(tmp_path)
-    with pytest.raises(ConfigError, match=r"format must be one of auto, .*folder, but is 'coco'"):
-        read_dataset(tmp_path, format="coco")
+    with pytest.raises(ConfigError, match=r"format must be one of auto, .*folder, .*but is 'yolo'"):
+        read_dataset(tmp_path, format="yolo")
 
 
 def test_camvid_is_read(shared: Path) -> None:

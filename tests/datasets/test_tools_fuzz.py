@@ -40,6 +40,14 @@ STROKES = """<annotation><filename>a.png</filename><size><width>4</width><height
 <polygon><tag>cat</tag><point><X>0</X><Y>1</Y></point><point><X>2</X><Y>2</Y></point></polygon>
 </annotation>"""
 
+COCO = """{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 3}],
+"categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog", "color": [1, 2, 3]}],
+"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2, 2], "iscrowd": 0,
+"segmentation": [[0, 0, 2, 0, 2, 2]]}, {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": 1,
+"bbox": [1, 0, 3, 3], "segmentation": {"size": [3, 4], "counts": [3, 6, 3]}},
+{"id": 3, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1],
+"segmentation": {"size": [3, 4], "counts": "363"}}]}"""
+
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
     """Cut out, put in or replace something in one or two places."""
@@ -60,6 +68,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
         ("labelme", "a.json", "a.png", LABELME),
         ("labelme-web", "Annotations/a.xml", "Images/a.png", WEB),
         ("label-studio", "export.json", "images/a.png", STUDIO),
+        ("coco", "annotations/instances_train.json", "images/a.png", COCO),
         ("scribblesup", "a.xml", "a.png", STROKES),
     ],
 )

@@ -59,7 +59,7 @@ def _decompressed(text: str) -> Int64[np.ndarray, " n"]:
     ends = np.flatnonzero(bits & 0x20 == 0)
     starts = np.concatenate([[0], ends + 1])[:-1]
     digits = ends - starts + 1
-    whole = ends[-1:].tolist() == [len(bits) - 1] and digits.max() <= _DIGITS
+    whole = text.isascii() and ends[-1:].tolist() == [len(bits) - 1] and digits.max() <= _DIGITS
     if not whole or ((bits < 0) | (bits > 63)).any():
         raise DataError("the compressed runs are damaged. Export it again.")
     place = np.arange(len(bits)) - np.repeat(starts, digits)
