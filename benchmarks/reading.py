@@ -3,10 +3,10 @@
     uv run python benchmarks/reading.py /tmp/reading
 
 Writes a data set in the layout of PASCAL VOC and one in that of COCO into the folder, with the same
-boxes in both and polygons in the second. All picture files are hard links of a few small JPEGs. Each
-reader runs in a process of its own, one by one; the table gives the CPU seconds from before
-its import until all pictures are listed and until every box has been read, and the most memory that
-the process had.
+boxes in both and polygons in the second. All picture files are hard links of a few small JPEGs.
+Each reader runs in a process of its own, one by one; the table gives the CPU seconds from before
+its import until all pictures are listed and until every box has been read, and the most memory
+that the process had.
 """
 
 import argparse

@@ -18,7 +18,7 @@ from agmm.datasets.coco_runs import decode_runs
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import AgmmError, DataError
-from agmm.labels.annotations import Boxes, DenseMask, Tags
+from agmm.labels.annotations import Annotation, Boxes, DenseMask, Tags
 from agmm.labels.rasterize import rasterize
 
 Draw = Callable[..., Path]
@@ -210,19 +210,10 @@ def test_what_was_written_is_read_back(tmp_path: Path, draw: Draw) -> None:
     assert [record.name for record in records] == sorted(known)
     for record in records:
         dense, boxes_, tags = known[record.name]
-        for forms, given in (
-            (("dense",), [dense]),
-            (("boxes",), [boxes_]),
-            (("tags",), [tags]),
-            (("dense", "boxes", "tags"), [dense, boxes_, tags]),
-        ):
-            read = rasterize(
-                [record.labels[form]() for form in forms],  # type: ignore[index]
-                (9, 13),
-                3,
-                complete=False,
-                background=0,
-            )
+        cases: list[list[Annotation]] = [[dense], [boxes_], [tags], [dense, boxes_, tags]]
+        for given in cases:
+            found = [record.labels[annotation.form]() for annotation in given]
+            read = rasterize(found, (9, 13), 3, complete=False, background=0)
             expected = rasterize(given, (9, 13), 3, complete=False, background=0)
             assert np.array_equal(read.seeds, expected.seeds)
             assert np.array_equal(read.candidates, expected.candidates)
