@@ -83,7 +83,8 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
             (``NAME_seg.png``), "camvid" (``trainannot/``), "mmseg" (``img_dir/``, ``ann_dir/``),
             "datumaro" (``dataset_meta.json``), "cvat" (its XML), "coco" (its JSON;
             "coco-panoptic", "coco-stuff", "coco-instances", "coco-keypoints" and "coco-labels" say
-            which), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and ``Annotations/``), "label-studio" (its JSON),
+            which), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and
+            ``Annotations/``), "label-studio" (its JSON),
             "scribblesup" (its XML), "tel" (``train/sparse_label/``), or "auto" to find out. Beside
             each may lie ``points/``, ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``,
             ``tags.csv`` and ``clicks.json``.
