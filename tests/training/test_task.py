@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from agmm.commands.train import train
 from agmm.config import TrainConfig
+from agmm.data.dataset import Sample
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.objectives import build_objective
 from agmm.training.task import SegmentationTask, parameter_groups
@@ -65,12 +68,20 @@ def test_the_averaged_weights_follow_the_exponential_average(
 
 
 def test_the_averaged_network_never_leaves_eval_mode(
-    network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = build_objective("ema-teacher", 3, network.feature_channels, {})
-    task = SegmentationTask(network, objective, tiny_config(tmp_path), 10).train()
-    assert task.model.training
-    assert not any(module.training for module in task.averaged.modules())
+    """Looked at in every step of a training with validations in between."""
+    step = SegmentationTask.training_step
+    seen = []
+
+    def watched(self: SegmentationTask, batch: Sample, batch_idx: int) -> Tensor:
+        teaches = any(module.training for module in self.averaged.modules())
+        seen.append((all(module.training for module in self.model.modules()), teaches))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", watched)
+    train(tiny_config(tmp_path / "run", max_steps=4, val_every=2, overlays=0))
+    assert seen == [(True, False)] * 4
 
 
 def test_the_rate_falls_polynomially_to_zero(

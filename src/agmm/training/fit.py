@@ -88,6 +88,7 @@ def quiet_lightning() -> Iterator[None]:
                 "smaller than the logging interval",  # a short last round
                 "exists and is not empty",  # a run that is continued
                 "could not find the monitored key",  # ... saves once before it validates
+                "in eval mode at the start of training",  # averaged weights, a frozen encoder
             ):
                 warnings.filterwarnings("ignore", message=f".*{advice}.*")
             yield

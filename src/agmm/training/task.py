@@ -49,6 +49,7 @@ class SegmentationTask(L.LightningModule):
         k = model.num_classes
         self.confusion: Tensor
         self.register_buffer("confusion", torch.zeros(k, k, dtype=torch.int64), persistent=False)
+        self.train()  # Lightning trains in the modes that it finds
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Seed dropout by the step, so that a continued training draws what it would have."""
