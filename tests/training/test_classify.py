@@ -272,3 +272,19 @@ def test_damaged_weights(fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "out/weights.safetensors").write_bytes(b"half")
     with pytest.raises(WeightsError, match=r"cannot be read .*; delete it"):
         fit("out")
+
+
+def test_a_frozen_encoder_does_not_move_bit_for_bit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fresh = build_classifier("resnet10t", "none", 3, seed=5)
+    fresh.train()(torch.rand(4, 3, 32, 32))  # statistics of its norms that are its own
+    first = dict(fresh.encoder.state_dict())
+    torch.save(first, tmp_path / "encoder.pth")
+    config = config_of(
+        tmp_path, encoder_weights=str(tmp_path / "encoder.pth"), encoder_lr_factor=0.0
+    )
+    folder = tmp_path / "classifier"
+    model = fit_classifier(config, records_of(tmp_path), 3, 0, folder, Console(quiet=True))
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, first[name]), name
+    assert not torch.equal(model.head.weight, build_classifier("resnet10t", "none", 3).head.weight)

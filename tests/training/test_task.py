@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from agmm.commands.train import train
 from agmm.config import TrainConfig
 from agmm.data.dataset import Sample
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.objectives import build_objective
+from agmm.training.run import checkpoint_path
 from agmm.training.task import SegmentationTask, parameter_groups
 
 MakeConfig = Callable[..., TrainConfig]
@@ -82,6 +85,99 @@ def test_the_averaged_network_never_leaves_eval_mode(
     monkeypatch.setattr(SegmentationTask, "training_step", watched)
     train(tiny_config(tmp_path / "run", max_steps=4, val_every=2, overlays=0))
     assert seen == [(True, False)] * 4
+
+
+@pytest.fixture
+def encoder_file(network: Segmenter, tmp_path: Path) -> Path:
+    """Weights of the encoder after a batch, so that its norms have statistics of their own."""
+    network.train()(torch.rand(4, 3, 48, 64, generator=torch.Generator().manual_seed(1)))
+    path = tmp_path / "encoder.safetensors"
+    save_file(dict(network.encoder.state_dict()), path)
+    return path
+
+
+def test_a_frozen_encoder_does_not_move_bit_for_bit(
+    network: Segmenter, encoder_file: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Weights and the statistics of the norms, of the network and of its average."""
+    out = tmp_path / "run"
+    first = network.encoder.state_dict()
+    config = tiny_config(out, encoder_weights=str(encoder_file), encoder_lr_factor=0.0, max_steps=4)
+    train(config)
+    state = torch.load(checkpoint_path(out, "last"), weights_only=True)["state_dict"]
+    for name, value in first.items():
+        assert torch.equal(state[f"model.encoder.{name}"], value), name
+        assert torch.equal(state[f"averaged.module.encoder.{name}"], value), name
+    fresh = build_segmenter("fpn", "mobilenetv3_small_050", "none", 3, seed=config.seed)
+    moved = [
+        not torch.equal(state[f"model.decoder.{name}"], value)
+        for name, value in fresh.decoder.state_dict().items()
+    ]
+    assert all(moved)
+
+
+def test_an_encoder_with_a_rate_moves(
+    network: Segmenter, encoder_file: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(tiny_config(out, encoder_weights=str(encoder_file), encoder_lr_factor=0.01))
+    state = torch.load(checkpoint_path(out, "last"), weights_only=True)["state_dict"]
+    for name, value in network.encoder.named_parameters():
+        assert not torch.equal(state[f"model.encoder.{name}"], value), name
+
+
+def test_a_frozen_encoder_takes_less_memory(
+    encoder_file: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Bytes that autograd keeps for the backward pass, weights not counted."""
+    kept = {}
+    batch: Sample = {
+        "image": torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+        "seeds": torch.zeros(2, 64, 64, dtype=torch.int64),
+        "candidates": torch.ones(2, 3, dtype=torch.bool),
+        "valid": torch.ones(2, 64, 64, dtype=torch.bool),
+    }
+    for factor in (0.0, 0.1):
+        model = build_segmenter("fpn", "mobilenetv3_small_050", str(encoder_file), 3)
+        objective = build_objective("agmm", 3, model.feature_channels, {})
+        config = tiny_config(tmp_path, encoder_weights=str(encoder_file), encoder_lr_factor=factor)
+        task = SegmentationTask(model, objective, config, 10)
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            task.objective_of(batch)
+        kept[factor] = sum(size for pointer, size in sizes.items() if pointer not in weights)
+        learning = {id(p) for group in parameter_groups(model, config) for p in group["params"]}
+        inside = {id(p) for p in model.encoder.parameters()}
+        assert learning.isdisjoint(inside) == (factor == 0)
+    assert kept[0.0] < 0.7 * kept[0.1]
+
+
+def test_a_frozen_encoder_predicts_while_the_rest_trains(
+    network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    objective = build_objective("partial-ce", 3, network.feature_channels, {})
+    config = tiny_config(tmp_path, encoder_weights="imagenet", encoder_lr_factor=0.0)
+    task = SegmentationTask(network, objective, config, 10)
+    for mode in (True, False, True):
+        task.train(mode)
+        assert not any(module.training for module in task.model.encoder.modules())
+        assert all(module.training == mode for module in task.model.decoder.modules())
+
+
+def test_an_encoder_from_scratch_cannot_be_frozen(
+    network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    objective = build_objective("partial-ce", 3, network.feature_channels, {})
+    task = SegmentationTask(network, objective, tiny_config(tmp_path, encoder_lr_factor=0.0), 10)
+    assert all(p.requires_grad for p in task.model.parameters())
+    assert all(module.training for module in task.model.modules())
 
 
 def test_the_rate_falls_polynomially_to_zero(

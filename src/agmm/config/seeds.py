@@ -33,7 +33,7 @@ class ClassifierConfig:
         epochs: Passes over the tagged pictures.
         save_every: Steps between two checkpoints.
         lr: Peak learning rate of the last layer; it falls to 0 by a polynomial of power 0.9.
-        encoder_lr_factor: Factor on ``lr`` for a pretrained encoder; 0 = its weights stay.
+        encoder_lr_factor: Factor on ``lr`` for a pretrained encoder; 0 = it is frozen.
         weight_decay: Weight decay on matrices and kernels.
     """
 

@@ -15,7 +15,7 @@ from agmm.data.dataset import view_seed
 from agmm.data.tagged import TaggedSample, TaggedViews
 from agmm.errors import NonFiniteLossError
 from agmm.models.classifier import Classifier
-from agmm.training.task import POLY_POWER, parameter_groups
+from agmm.training.task import POLY_POWER, hold_frozen_encoder, parameter_groups
 
 
 class ClassificationTask(L.LightningModule):
@@ -42,6 +42,13 @@ class ClassificationTask(L.LightningModule):
         self.model = model.to(memory_format=torch.channels_last)
         self.views, self.config, self.inputs, self.max_steps = views, config, inputs, max_steps
         self.classes = [k for k in range(model.num_classes) if k != inputs["background"]]
+        self.train()  # Lightning trains in the modes that it finds
+
+    def train(self, mode: bool = True) -> Any:  # the tests check types, but not Self
+        """A frozen encoder always predicts."""
+        super().train(mode)
+        hold_frozen_encoder(self.model, self.config)
+        return self
 
     def train_dataloader(self) -> DataLoader[TaggedSample]:
         """The batches from the step that the training has reached to the next checkpoint."""

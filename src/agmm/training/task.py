@@ -108,6 +108,7 @@ class SegmentationTask(L.LightningModule):
         """The averaged network always predicts: its dropout is off, its norms are fixed."""
         super().train(mode)
         self.averaged.eval()
+        hold_frozen_encoder(self.model, self.config)
         return self
 
     def validation_step(self, batch: tuple[ImageArray, MaskArray], batch_idx: int) -> None:
@@ -151,8 +152,25 @@ class SegmentationTask(L.LightningModule):
         }
 
 
+def hold_frozen_encoder(model: Segmenter | Classifier, config: TrainConfig) -> None:
+    """Keep a frozen encoder as it is: no gradient, and norms and dropout as in prediction.
+
+    A pretrained encoder is frozen by ``encoder_lr_factor`` 0. As nothing in it has a gradient,
+    autograd keeps none of its activations.
+
+    Args:
+        model: The network; its encoder changes in place.
+        config: The training's config.
+    """
+    if config.encoder_lr_factor == 0 and config.encoder_weights != "none":
+        model.encoder.requires_grad_(requires_grad=False).eval()
+
+
 def parameter_groups(model: Segmenter | Classifier, config: TrainConfig) -> list[dict[str, Any]]:
-    """Encoder and rest, each split into what decays (matrices, kernels) and what does not."""
+    """Encoder and rest, each split into what decays (matrices, kernels) and what does not.
+
+    What has no gradient is in no group, so that a frozen encoder has none.
+    """
     pretrained = config.encoder_weights != "none"
     encoder_lr = config.lr * (config.encoder_lr_factor if pretrained else 1.0)
     inside = {id(p) for p in model.encoder.parameters()}
@@ -162,7 +180,7 @@ def parameter_groups(model: Segmenter | Classifier, config: TrainConfig) -> list
             parameters = [
                 p
                 for p in model.parameters()
-                if (id(p) in inside) == is_encoder and (p.ndim > 1) == decays
+                if p.requires_grad and (id(p) in inside) == is_encoder and (p.ndim > 1) == decays
             ]
             groups.append(
                 {
@@ -171,4 +189,4 @@ def parameter_groups(model: Segmenter | Classifier, config: TrainConfig) -> list
                     "weight_decay": config.weight_decay if decays else 0.0,
                 }
             )
-    return groups
+    return [group for group in groups if group["params"]]
