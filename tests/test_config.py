@@ -8,7 +8,6 @@ import yaml
 
 from agmm.config import (
     METHODS,
-    STAGES,
     CamConfig,
     ClassifierConfig,
     GrabCutConfig,
@@ -162,17 +161,6 @@ def test_an_unknown_option_of_a_stage_is_refused() -> None:
 
 def test_there_are_recipes() -> None:
     assert RECIPES
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_a_config(path: Path) -> None:
-    values = read_yaml(path)
-
-    result = from_plain({"data": "d", "out": "o", "labels": ["points"], **values})
-
-    assert recipe_path(path.stem).samefile(path)
-    stages = {name: {**as_plain(result)[name], **values[name]} for name in STAGES if name in values}
-    assert {name: as_plain(result)[name] for name in values} == {**values, **stages}
 
 
 def test_a_recipe_can_be_a_file(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ class TrainConfig:
         val_every: Steps between two validations, each followed by a checkpoint.
         optimizer: adamw, or sgd with momentum 0.9.
         lr: Peak learning rate of the decoder; it falls to 0 by a polynomial of power 0.9.
-        encoder_lr_factor: Factor on ``lr`` for an encoder with pretrained weights; 0 = it is frozen:
-            weights and norms stay as they are, and training takes less memory.
+        encoder_lr_factor: Factor on ``lr`` for an encoder with pretrained weights; 0 = it is
+            frozen: weights and norms stay as they are, and training takes less memory.
         weight_decay: Weight decay on matrices and kernels; never on biases and norms.
         clip_norm: Largest norm of the gradient; 0 = no clipping.
         ema_decay: Decay of the averaged weights that are evaluated and saved, per step;
