@@ -174,7 +174,8 @@ def write_voc(root: Path) -> None:
 
 def write_coco(root: Path) -> None:
     """COCO 2017, instances with polygons."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(2):
         mask = picture(number, (48, 64), (0, 1, 17))
         file = f"00000000000{number}.jpg"
