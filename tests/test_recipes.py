@@ -261,7 +261,8 @@ def take_a_step(recipe: str, form: str, data: Path, out: Path, **changes: Any) -
     }
     run = train(from_plain(values))
     (log,) = (out / "logs" / "csv").rglob("metrics.csv")
-    losses = [float(row["train/loss"]) for row in csv.DictReader(log.open())]
+    rows = csv.DictReader(log.read_text("utf-8").splitlines())
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert run.step == 1
     assert len(losses) == 1
     assert math.isfinite(losses[0])
