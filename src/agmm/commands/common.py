@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.progress import track
 
 from agmm.datasets.check import Required, checked
+from agmm.datasets.mapping import mapped, read_mapping
+from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import ConfigError, DataError
 from agmm.training.progress import progress_bar
-from agmm.training.run import Run
+from agmm.training.run import MAPPING, Run
 
 T = TypeVar("T")
 
@@ -31,6 +33,25 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(
             f"--device: cannot use {name!r} here ({error}); give auto or cpu"
         ) from error
+
+
+def dataset_for(run: Run, data: Path | str, *, format: str, mapping: Path | None) -> Dataset:  # noqa: A002
+    """List a data set with the classes of a run: mapped as its training data were.
+
+    Args:
+        run: The run. Its mapping is left out where the data set has the classes of the run already.
+        data: Folder of the data set.
+        format: Layout of the data set.
+        mapping: A mapping file to take instead of the run's.
+
+    Raises:
+        DataError: If the data set or the mapping cannot be read, or do not fit each other.
+    """
+    listed = read_dataset(data, format=format, mapping=mapping)
+    stored = run.path / MAPPING
+    if mapping is None and stored.is_file() and listed.classes.names != run.classes.names:
+        return mapped(listed, read_mapping(stored))
+    return listed
 
 
 def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:

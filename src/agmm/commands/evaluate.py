@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agmm.commands.common import pick_device, same_classes, tracked, usable_dataset
+from agmm.commands.common import dataset_for, pick_device, same_classes, tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
-from agmm.datasets.reader import read_dataset
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
 from agmm.inference.predict import predict_probabilities
 from agmm.training.run import load_run, write_json
@@ -31,6 +30,7 @@ def evaluate(
     data: Path | str,
     *,
     format: Format = "auto",  # noqa: A002 - the option is called so
+    mapping: Path | None = None,
     split: str = "val",
     checkpoint: Checkpoint = "best",
     scales: tuple[float, ...] = (1.0,),
@@ -48,6 +48,7 @@ def evaluate(
         run: Run folder of a training.
         data: Data set with dense masks.
         format: Layout of the data set; ``auto`` recognises it.
+        mapping: YAML file with classes to rename, merge or drop; without it that of the run.
         split: Split to score.
         checkpoint: ``best`` (highest validation mIoU) or ``last``.
         scales: Factors on the pictures' size to average over.
@@ -66,7 +67,7 @@ def evaluate(
     where = pick_device(device)
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     console = Console(stderr=True)
-    listed = read_dataset(data, format=format)
+    listed = dataset_for(loaded, data, format=format, mapping=mapping)
     dataset = usable_dataset(listed, {split: ("dense",)}, skip_bad=skip_bad, console=console)
     same_classes(loaded, dataset.classes.names, data)
     pictures = WholePictures(dataset.split(split))

@@ -9,13 +9,19 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from agmm.commands.common import keep_existing, pick_device, same_classes, tracked, usable_dataset
+from agmm.commands.common import (
+    dataset_for,
+    keep_existing,
+    pick_device,
+    same_classes,
+    tracked,
+    usable_dataset,
+)
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.masks import write_index_mask
-from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError
 from agmm.files import written_atomically
@@ -50,6 +56,7 @@ def label(
     *,
     out: Path | str,
     format: Format = "auto",  # noqa: A002 - the option is called so
+    mapping: Path | None = None,
     split: str = "train",
     threshold: float = 0.0,
     checkpoint: Checkpoint = "best",
@@ -67,6 +74,7 @@ def label(
         out: Folder for ``masks/NAME.png`` and ``confidence/NAME.png``, which is 255 times the
             confidence in grey.
         format: Layout of the data set; ``auto`` recognises it.
+        mapping: YAML file with classes to rename, merge or drop; without it that of the run.
         split: Split to label.
         threshold: Pixels of a lower confidence become 255, unlabelled; 0 to 1.
         checkpoint: ``best`` (highest validation mIoU) or ``last``.
@@ -90,7 +98,7 @@ def label(
     console = Console(stderr=True)
     required = {split: loaded.config.labels}
     dataset = usable_dataset(
-        read_dataset(data, format=format),
+        dataset_for(loaded, data, format=format, mapping=mapping),
         required,
         skip_bad=skip_bad,
         clip_boxes=loaded.config.clip_boxes,

@@ -10,14 +10,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agmm.commands.common import pick_device, same_classes, tracked, usable_dataset
+from agmm.commands.common import dataset_for, pick_device, same_classes, tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.data.dataset import dense_mask
 from agmm.datasets.classes import Classes
 from agmm.datasets.images import image_size
 from agmm.datasets.masks import read_index_mask
-from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError
 from agmm.evaluation.map_quality import THRESHOLDS, MapQuality
@@ -65,6 +64,7 @@ def seeds(
     data: Path | str,
     *,
     format: Format = "auto",  # noqa: A002 - the option is called so
+    mapping: Path | None = None,
     split: str = "train",
     device: str = "auto",
     skip_bad: bool = False,
@@ -78,6 +78,7 @@ def seeds(
         run: Run folder of a training with tags or boxes.
         data: Data set with tags or boxes.
         format: Layout of the data set; ``auto`` recognises it.
+        mapping: YAML file with classes to rename, merge or drop; without it that of the run.
         split: Split to look at.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         skip_bad: Skip, count and list unusable files instead of stopping.
@@ -98,7 +99,7 @@ def seeds(
         )
     console = Console(stderr=True)
     dataset = usable_dataset(
-        read_dataset(data, format=format),
+        dataset_for(loaded, data, format=format, mapping=mapping),
         {split: config.labels},
         skip_bad=skip_bad,
         clip_boxes=config.clip_boxes,

@@ -36,6 +36,7 @@ def simulate(
     out: Path | str,
     form: tuple[Form, ...],
     format: Format = "auto",  # noqa: A002 - the option is called so
+    mapping: Path | None = None,
     split: str = "train",
     seed: int = 0,
     min_pixels: int = 32,
@@ -59,6 +60,7 @@ def simulate(
         out: Folder to write to; it must be missing or empty.
         form: Label forms to write, comma-separated; ``dense`` keeps the masks beside the others.
         format: Layout of the data set; ``auto`` recognises it.
+        mapping: YAML file with classes to rename, merge or drop: lines ``old: new``, ``old: null``.
         split: Split that gets the weak labels.
         seed: Seed of everything that is drawn; each picture's labels follow from it and its name.
         min_pixels: Smaller connected pieces get no click, stroke, box or place in a block; the
@@ -102,7 +104,7 @@ def simulate(
         raise ConfigError(f"--out {out}: lies in the data set itself; give another folder")
     console = Console(stderr=True)
     require_empty(out)
-    listed = read_dataset(data, format=format)
+    listed = read_dataset(data, format=format, mapping=mapping)
     splits = _splits_with_masks(listed, split, console)
     dataset = usable_dataset(
         listed, dict.fromkeys(splits, ("dense",)), skip_bad=skip_bad, console=console

@@ -95,7 +95,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
 
 
 def _open(config: TrainConfig, console: Console) -> Dataset:
-    dataset = read_dataset(config.data, format=config.format)
+    dataset = read_dataset(config.data, format=config.format, mapping=config.mapping)
     required: dict[str, tuple[Form, ...]] = {"train": config.labels}
     if "val" in dataset.splits:
         required["val"] = ("dense",)

@@ -43,6 +43,8 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
     given = dict(values)
     for name in given.keys() & {"data", "out"}:
         given[name] = _as_path(name, given[name])
+    if given.get("mapping") is not None:
+        given["mapping"] = _as_path("mapping", given["mapping"])
     given["seeds"] = tuple(_as_path("seeds", path) for path in given.get("seeds", ()))
     for name, stage in STAGES.items():
         options = given.get(name, {})

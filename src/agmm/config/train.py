@@ -65,6 +65,8 @@ class TrainConfig:
         labels: Label forms to train from, comma-separated: points, scribbles, blocks, boxes, tags,
             dense; of each picture those that it has are taken.
         format: Layout of the data set; ``auto`` recognises it.
+        mapping: YAML file with classes to rename, merge or drop, a line ``old: new`` or ``old:
+            null`` for each; the run folder keeps a copy, which evaluate, label and seeds use.
         method: Objective: agmm, agmm-2023, partial-ce (cross-entropy on the labelled pixels),
             partial-ce+absent, ema-teacher (mean teacher on the unlabelled pixels), dense.
         complete_labels: The annotator labelled every class that is in a picture, so that the
@@ -116,6 +118,7 @@ class TrainConfig:
     out: Path
     labels: tuple[Form, ...]
     format: Format = "auto"
+    mapping: Path | None = None
     method: Method = "agmm"
     complete_labels: bool = False
     skip_bad: bool = False
@@ -171,6 +174,7 @@ _RULES: dict[str, Rule] = {
     "data": PATH,
     "out": PATH,
     "format": one_of(Format),
+    "mapping": (lambda v: v is None or isinstance(v, Path), "a pathlib.Path, or null"),
     "method": one_of(Method),
     "seeds": (
         lambda v: isinstance(v, tuple) and all(isinstance(path, Path) for path in v),

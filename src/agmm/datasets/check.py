@@ -1,9 +1,11 @@
 """Decoding everything once, so that a training does not end at its ten-thousandth picture."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -31,11 +33,15 @@ class FormCounts:
         per_class: For each class how often it is labelled: pixels, clicks, boxes, or for tags the
             pictures that are tagged with it.
         unlabelled: Names of the pictures whose label is empty: no labelled pixel, box or tag.
+        pictures_per_class: For each class in how many of these pictures it is labelled.
+        pixels: Pixels of these pictures, labelled or not.
     """
 
     pictures: int
     per_class: tuple[int, ...]
     unlabelled: tuple[str, ...]
+    pictures_per_class: tuple[int, ...] = field(default=(), compare=False)
+    pixels: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,18 @@ class Report:
         unlabelled: For each split the names of pictures whose labels say nothing in any form. No
             box and no tag say that there is only background, if the data set has one.
         repaired: The boxes that were repaired, one by one, if they were to be.
+        sizes: For each split (H, W) of the smallest and the largest picture, by area, of those
+            that can be read; none if there are none.
+        duplicates: Pictures of the same pixels in several splits, whose scores would be those of
+            training pictures. That is no fault, as a training would not fail.
     """
 
     faults: Mapping[str, tuple[Skipped, ...]]
     counts: Mapping[str, Mapping[Form, FormCounts]]
     unlabelled: Mapping[str, tuple[str, ...]]
     repaired: tuple[Repaired, ...] = ()
+    sizes: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    duplicates: tuple[tuple[Path, ...], ...] = ()
 
 
 def check(
@@ -75,7 +87,8 @@ def check(
     Args:
         dataset: What `agmm.datasets.reader.read_dataset` listed.
         required: Split to the forms of label that count there, e.g.
-            ``{"train": ("points", "blocks"), "val": ("dense",)}``.
+            ``{"train": ("points", "blocks"), "val": ("dense",)}``; with no form the pictures need
+            no label.
         clip_boxes: Repair boxes that reach out of their picture, have their corners in the wrong
             order or no pixel, and list them in ``repaired``, instead of calling them faults.
         progress: Called after each picture with (done, total), in the caller's thread.
@@ -182,7 +195,24 @@ def _report(dataset: Dataset, required: Required, found: Mapping[str, Sequence[F
             for f in findings
             for repair in f.repairs
         ),
+        {split: _sizes(found[split]) for split in required},
+        _duplicates(found),
     )
+
+
+def _sizes(findings: Sequence[Finding]) -> tuple[tuple[int, int], ...]:
+    by_area = sorted((f.size for f in findings if f.size), key=lambda size: size[0] * size[1])
+    return (by_area[0], by_area[-1]) if by_area else ()
+
+
+def _duplicates(found: Mapping[str, Sequence[Finding]]) -> tuple[tuple[Path, ...], ...]:
+    """Group the pictures of the same pixels, where they are in more than one split."""
+    places: dict[bytes, dict[Path, str]] = defaultdict(dict)
+    for split, findings in found.items():
+        for finding in findings:
+            if finding.digest:
+                places[finding.digest][finding.record.image] = split
+    return tuple(tuple(files) for files in places.values() if len(set(files.values())) > 1)
 
 
 def _faults(findings: Sequence[Finding]) -> list[Skipped]:
@@ -217,7 +247,13 @@ def _count(findings: Sequence[Finding], form: Form, num_classes: int) -> FormCou
     for finding in good:
         total += finding.counts[form]
     unlabelled = tuple(f.record.name for f in good if not f.counts[form].any())
-    return FormCounts(len(good), tuple(total.tolist()), unlabelled)
+    pictures = np.zeros(num_classes, dtype=np.int64)
+    for finding in good:
+        pictures += finding.counts[form] > 0
+    pixels = sum(f.size[0] * f.size[1] for f in good if f.size)
+    return FormCounts(
+        len(good), tuple(total.tolist()), unlabelled, tuple(pictures.tolist()), pixels
+    )
 
 
 def _listed(faults: Sequence[Skipped]) -> str:

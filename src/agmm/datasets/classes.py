@@ -31,8 +31,8 @@ class Classes:
             decoded with them; then they are all different.
 
     Raises:
-        DataError: No or too many names, names or colours that are not unique, or another number
-            of colours than of names.
+        DataError: No or too many names, an empty one, names or colours that are not unique, or
+            another number of colours than of names.
 
     Example:
         >>> classes = Classes(("background", "cat"), ((0, 0, 0), (128, 0, 0)))
@@ -55,6 +55,8 @@ class Classes:
                 f"classes: {len(self.names)} names, but {len(self.colors)} colours. Give one"
                 " colour per class."
             )
+        if not all(name.strip() for name in self.names):
+            raise DataError("classes: there is one without a name. Name it, or remove it.")
         _require_unique("name", [name.casefold() for name in self.names])
         for name, color in zip(self.names, self.colors, strict=True):
             if any(not 0 <= channel <= 255 for channel in color):

@@ -1,5 +1,6 @@
 """Decoding one picture with its labels, and telling what is wrong with it."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ class Finding:
         counts: For each form that could be read how often each class is labelled (K,): pixels,
             clicks, boxes, or 1 for a tag.
         unlabelled: Whether nothing is wrong, but the labels say nothing.
+        size: (H, W) of the picture; None if it cannot be read.
+        digest: The same for pictures of the same pixels, in whichever file; empty if it cannot be
+            read.
     """
 
     record: Record
@@ -39,6 +43,8 @@ class Finding:
     repairs: tuple[str, ...]
     counts: Mapping[Form, Int64[np.ndarray, " k"]]
     unlabelled: bool
+    size: tuple[int, int] | None = None
+    digest: bytes = b""
 
 
 def inspect(
@@ -53,7 +59,7 @@ def inspect(
 
     Args:
         record: The picture and its labels.
-        forms: The forms that count; the picture needs one of them.
+        forms: The forms that count; the picture needs one of them. With none it needs no label.
         num_classes: K, 1..255.
         background: Index of the background; None if no class is one.
         clip: Repair faulty boxes instead of refusing them.
@@ -63,12 +69,12 @@ def inspect(
     """
     reasons: list[str] = []
     present = [form for form in forms if form in record.labels]
-    if not present:
+    if forms and not present:
         reasons.append(
             f"{record.image}: has no label of the form {' or '.join(forms)}. Add one, or remove"
             " the picture."
         )
-    size, annotations = _read(record, present, reasons)
+    size, digest, annotations = _read(record, present, reasons)
     repairs: tuple[str, ...] = ()
     boxes = annotations.get("boxes")
     if isinstance(boxes, Boxes) and size is not None:
@@ -92,17 +98,18 @@ def inspect(
     )
     # A picture that cannot be read is told by its labels too: once is enough.
     told = tuple(dict.fromkeys(reasons))
-    return Finding(record, told, repairs, counts, not (told or says))
+    return Finding(record, told, repairs, counts, not (told or says or not forms), size, digest)
 
 
 def _read(
     record: Record, forms: Sequence[Form], reasons: list[str]
-) -> tuple[tuple[int, int] | None, dict[Form, Annotation]]:
+) -> tuple[tuple[int, int] | None, bytes, dict[Form, Annotation]]:
     """The picture's size and the labels, as far as they can be read; else ``reasons`` grows."""
-    size, annotations = None, {}
+    size, digest, annotations = None, b"", {}
     try:
-        height, width, _ = read_image(record.image).shape
-        size = (height, width)
+        image = read_image(record.image)
+        size = (image.shape[0], image.shape[1])
+        digest = hashlib.blake2b(image, digest_size=16, salt=f"{image.shape[1]}".encode()).digest()
     except DataError as error:
         reasons.append(str(error))
     for form in forms:
@@ -110,7 +117,7 @@ def _read(
             annotations[form] = record.labels[form]()
         except DataError as error:
             reasons.append(str(error))
-    return size, annotations
+    return size, digest, annotations
 
 
 def _count(annotation: Annotation, num_classes: int) -> Int64[np.ndarray, " k"]:

@@ -1,6 +1,6 @@
 """Path and format to records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from agmm.datasets.folder import is_folder, read_folder
 from agmm.datasets.label_studio import is_label_studio, read_label_studio
 from agmm.datasets.labelme import is_labelme, read_labelme
 from agmm.datasets.labelme_web import is_labelme_web, read_labelme_web
+from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.paired import (
     is_datumaro_pairs,
     is_mmseg,
@@ -27,7 +28,7 @@ from agmm.datasets.tel import is_tel, read_tel
 from agmm.datasets.voc import is_voc, read_voc
 from agmm.errors import ConfigError, DataError
 
-__all__ = ["FORMATS", "checked", "read_dataset"]
+__all__ = ["FORMATS", "checked", "find_format", "read_dataset"]
 
 _FORMATS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset], str]] = {
     "voc": (is_voc, read_voc, "JPEGImages/ and ImageSets/Segmentation/ or Annotations/"),
@@ -68,7 +69,29 @@ _CHOICES: dict[str, Callable[[Path], Dataset]] = {
 FORMATS: tuple[str, ...] = ("auto", *_FORMATS, *_CHOICES)
 
 
-def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa: A002
+def find_format(root: Path) -> str | None:
+    """Recognise the layout of a data set.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        The name of the format; None if it is no known one.
+
+    Example:
+        >>> find_format(Path("a/folder/that/is/missing")) is None
+        True
+    """
+    found = (name for name, (recognise, _, _) in _FORMATS.items() if recognise(root))
+    return next(found, None)
+
+
+def read_dataset(
+    path: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002 - the option is called so
+    mapping: Mapping[str, str | None] | str | Path | None = None,
+) -> Dataset:
     """List the pictures and labels of a data set; no picture is decoded.
 
     Every form of label that lies there is listed, whether it will be used or not. To make sure
@@ -88,14 +111,16 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
             "scribblesup" (its XML), "tel" (``train/sparse_label/``), or "auto" to find out. Beside
             each may lie ``points/``, ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``,
             ``tags.csv`` and ``clicks.json``.
+        mapping: Classes to rename, merge or drop: old name to new name or None, or a YAML file of
+            that; see `agmm.datasets.mapping`.
 
     Returns:
         The records of all splits, sorted by name.
 
     Raises:
         ConfigError: An unknown format.
-        DataError: No such folder, an empty one, one of no known layout, or names that are not
-            unique.
+        DataError: No such folder, an empty one, one of no known layout, names that are not
+            unique, or a mapping that cannot be used.
 
     Example:
         >>> read_dataset("a/folder/that/is/missing")
@@ -111,13 +136,22 @@ def read_dataset(path: str | Path, *, format: str = "auto") -> Dataset:  # noqa:
     if not found:
         raise DataError(f"{root}: is empty. Put pictures into {root / 'images'}.")
     if format in _CHOICES:
-        return _CHOICES[format](root)
+        return _with_mapping(_CHOICES[format](root), mapping)
     for name, (recognise, read, _) in _FORMATS.items():
         if format == name or (format == "auto" and recognise(root)):
-            return read(root)
+            return _with_mapping(read(root), mapping)
     looked_for = "; ".join(f"{name}: {signs}" for name, (_, _, signs) in _FORMATS.items())
     entries = ", ".join(found[:10]) + (" and more" if len(found) > 10 else "")
     raise DataError(
         f"{root}: has no layout that is known. Looked for {looked_for}. Found {entries}. Arrange"
         " the files in such a layout, or name the format."
     )
+
+
+def _with_mapping(
+    dataset: Dataset, mapping: Mapping[str, str | None] | str | Path | None
+) -> Dataset:
+    if mapping is None:
+        return dataset
+    named = read_mapping(Path(mapping)) if isinstance(mapping, str | Path) else mapping
+    return mapped(dataset, named)

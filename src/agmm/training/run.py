@@ -14,6 +14,8 @@ from torch import nn
 
 from agmm.config import TrainConfig, as_plain, from_plain, read_yaml
 from agmm.datasets.classes import Classes, read_classes
+from agmm.datasets.mapping import read_mapping
+from agmm.datasets.text import read_text
 from agmm.errors import ConfigError, WeightsError
 from agmm.files import written_atomically
 from agmm.models.segmenter import Segmenter, build_segmenter
@@ -24,7 +26,18 @@ PACKAGES = (
     "torchmetrics", "numpy", "pillow",
 )  # fmt: skip
 # What may differ when a run is continued: it decides where and how fast, not what.
-FREE_TO_CHANGE = {"resume", "out", "data", "workers", "accelerator", "overlays", "skip_bad"}
+FREE_TO_CHANGE = {
+    "resume",
+    "out",
+    "data",
+    "workers",
+    "accelerator",
+    "overlays",
+    "skip_bad",
+    "mapping",
+}
+MAPPING = "mapping.yaml"
+"""The run's copy of its mapping of classes, so that no other file has to stay where it is."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,8 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     )
     write_text(config.out / "classes.txt", "".join(lines))
     write_json(config.out / "environment.json", environment())
+    if config.mapping is not None:
+        write_text(config.out / MAPPING, read_text(config.mapping))
     write_text(stored, yaml.safe_dump(as_plain(config), sort_keys=False))
 
 
@@ -169,6 +184,16 @@ def _check_same(config: TrainConfig, stored: TrainConfig) -> None:
             f"--resume: {config.out} was started with {name}: {then[name]}, got {now[name]}; "
             "continue with the same options, or start a new run in another --out"
         )
+    kept = config.out / MAPPING
+    if _mapping(config.mapping) != _mapping(kept if kept.is_file() else None):
+        raise ConfigError(
+            f"--mapping {config.mapping}: says something else than {kept}, which the run was"
+            " started with; continue with the same mapping, or start a new run in another --out"
+        )
+
+
+def _mapping(path: Path | None) -> dict[str, str | None] | None:
+    return None if path is None else read_mapping(path)
 
 
 def environment() -> dict[str, Any]:
