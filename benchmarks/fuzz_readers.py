@@ -127,7 +127,7 @@ def tiny_samples() -> list[Sample]:
         "scribbles/a.png": picture(values=clicks),
         "blocks/a.png": picture(values=clicks),
         "scribblesup/b.xml": STROKES.encode(),
-        "boxes.csv": b"image,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,0,4,3\nb,cat,0,0,40,30\nc,,,,,\n",
+        "boxes.csv": b"image,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,0,4,3\nb,cat,0,0,40,30\n",
         "tags.csv": b"image,tags\na,cat\n",
         "clicks.json": b'{"a.jpg": [{"x": 3.5, "y": 1, "cls": 1, "rank": 0}], "c": []}',
     }

@@ -1,9 +1,11 @@
 """What ``agmm check`` tells, and its exit code."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from agmm.cli import main
 from agmm.commands.check import check
@@ -31,7 +33,7 @@ def test_a_good_data_set(boxed_data: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["check", str(boxed_data), "--labels", "tags"]) == 0
     printed = capsys.readouterr().out
     assert "nothing is wrong" in printed
-    assert "tags, pictures" in printed
+    assert "tags" in printed
     assert "boxes" not in printed
 
 
@@ -57,3 +59,65 @@ def test_boxes_are_repaired_on_demand(data: Path, capsys: pytest.CaptureFixture[
     assert "100" in capsys.readouterr().out
     assert main(["check", str(data), "--labels", "boxes", "--clip-boxes"]) == 0
     assert "repaired" in capsys.readouterr().out
+
+
+def test_a_split_without_labels_is_no_fault(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "images/test").mkdir()
+    Image.new("RGB", (5, 4), (1, 2, 3)).save(data / "images/test/g.png")
+
+    assert main(["check", str(data)]) == 0
+    assert "test: 1 pictures, 5x4 pixels, no labels" in capsys.readouterr().out
+    assert main(["check", str(data), "--labels", "boxes"]) == 0
+
+
+def test_pictures_of_one_content_in_two_splits_are_warned_of(data: Path, tmp_path: Path) -> None:
+    # The same pixels, but not the same bytes; it needs no label to be noticed.
+    (data / "images/test").mkdir()
+    twin = data / "images/test/g.png"
+    Image.open(data / "images/val/e.png").save(twin, compress_level=0)
+
+    assert main(["check", str(data), "--json", f"{tmp_path}/found.json"]) == 0
+
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["duplicates"] == [[str(twin), f"{data}/images/val/e.png"]]
+    assert len(found["warnings"]) == 1
+
+
+def test_everything_is_in_the_json(boxed_data: Path, tmp_path: Path) -> None:
+    words = ["--labels", "tags", "--json", f"{tmp_path}/found.json"]
+    assert main(["check", str(boxed_data), *words]) == 0
+
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["format"] == "folder"
+    train = found["splits"]["train"]
+    assert (train["pictures"], train["sizes"]) == (4, [[48, 64], [48, 64]])
+    assert train["labels"]["tags"] == {
+        "pictures": 4,
+        "unlabelled": None,
+        "pictures_per_class": {"background": 0, "red": 3, "blue": 2},
+        "amount_per_class": {"background": 0, "red": 3, "blue": 2},
+    }
+    dense = found["splits"]["val"]["labels"]["dense"]
+    assert sum(dense["amount_per_class"].values()) == 2 * 48 * 64
+    assert dense["unlabelled"] == 0
+    assert found["faults"] == found["never_labelled"] == []
+
+
+def test_a_fault_in_a_split_that_no_training_reads_is_a_warning(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "images/test").mkdir()
+    (data / "images/test/g.png").write_bytes(b"no picture")
+
+    assert main(["check", str(data), "--labels", "boxes"]) == 0
+    assert "warning: test: " in capsys.readouterr().out
+
+
+def test_classes_are_mapped(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("red: thing\nblue: thing\n")
+
+    dataset, report = check(data, mapping=tmp_path / "classes.yaml")
+
+    assert dataset.classes.names == ("background", "thing")
+    assert report.counts["train"]["tags"].per_class == (0, 4)
+    assert report.counts["train"]["boxes"].per_class == (0, 5)

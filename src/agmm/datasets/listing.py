@@ -22,7 +22,7 @@ def list_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict
         Hidden files and folders are some tool's and not the user's, and are left out.
 
     Raises:
-        DataError: Two files differ by their suffix only.
+        DataError: Two files differ by their suffix only, or a link leads to a folder above it.
 
     Example:
         >>> list_files(Path("a/folder/that/is/missing"))
@@ -62,6 +62,11 @@ def _walk(folder: Path, prefix: str, suffixes: Collection[str]) -> Iterator[tupl
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in visible:
         if entry.is_dir():
+            if entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve()):
+                raise DataError(
+                    f"{entry.path}: is a link to a folder that it lies in, which never ends."
+                    " Remove the link."
+                )
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", suffixes)
             continue
         stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path each would take 3x
