@@ -15,6 +15,7 @@ from agmm.config import TrainConfig
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.reader import read_dataset
 from agmm.errors import DataError
+from agmm.training.run import load_run
 
 
 @pytest.fixture
@@ -108,5 +109,5 @@ def test_the_copy_trains_and_validates_at_once(
 ) -> None:
     simulate(tiny_data, out=tmp_path / "weak", form=("points", "blocks"), block_size=8, workers=1)
     run = train(tiny_config(tmp_path / "run", data=tmp_path / "weak", labels=("points", "blocks")))
-    assert run.step == 2
+    assert load_run(run.path, checkpoint="last").step == 2
     assert (tmp_path / "run" / "metrics.json").is_file()

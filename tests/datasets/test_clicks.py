@@ -45,7 +45,9 @@ entries = st.fixed_dictionaries(
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     table=st.dictionaries(
-        st.text().filter(lambda name: "." not in name), st.lists(entries), max_size=5
+        st.text(st.characters(codec="utf-8", exclude_characters="./\\:\0"), min_size=1),
+        st.lists(entries),
+        max_size=5,
     )
 )
 def test_clicks_survive_a_file(tmp_path: Path, table: dict[str, list[dict[str, Any]]]) -> None:

@@ -1,6 +1,7 @@
 """Malformed files of every kind: one clear error of ours each, through the command."""
 
 import json
+import re
 import runpy
 import struct
 import zlib
@@ -179,10 +180,13 @@ def test_one_clear_error(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
 
     printed = capsys.readouterr()
     said = printed.out + printed.err
-    # A table names its pictures: a row of an unknown one is told by the file too.
-    assert Path(file).name in said
     assert "Traceback" not in said
-    assert said.rstrip().splitlines()[-1].count(".") >= 1  # what is wrong, and the remedy
+    # The file, or the picture whose label it is.
+    name = f"/{Path(file).stem}."
+    told = [line.split(name, 1)[1] for line in said.splitlines() if name in line]
+    assert told, said
+    # What is wrong, and in a sentence of its own the remedy.
+    assert any(re.search(r"[.;] \w", line) for line in told), said
 
 
 def test_a_folder_that_holds_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

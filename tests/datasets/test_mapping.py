@@ -158,9 +158,9 @@ LAUGHS = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nd: [*c, *c, *
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must have lines"),
-        ("- car\n- bus\n", "must have lines"),
-        ("car", "must have lines"),
+        ("", "is no list of classes"),
+        ("- car\n- bus\n", "is no list of classes"),
+        ("car", "is no list of classes"),
         ("car: [bus]", "line 1: expected the name of a class, got a list or mapping"),
         ("car: {a: b}", "expected the name"),
         ("dog: a\ncar: 3", "line 2: expected the name of a class, got '3'"),

@@ -13,6 +13,7 @@ import numpy as np
 
 from agmm.datasets.classes import Classes
 from agmm.datasets.listing import picture_name
+from agmm.datasets.places import relative_name
 from agmm.datasets.text import read_json, shown
 from agmm.errors import DataError
 from agmm.labels.annotations import Points
@@ -44,7 +45,7 @@ def read_clicks(path: Path, classes: Classes) -> dict[str, Points]:
     """
     clicks: dict[str, Points] = {}
     for image, entries in _load(path).items():
-        name = picture_name(image)
+        name = picture_name(relative_name(image, str(path)))
         if name in clicks:
             raise DataError(f"{path}: {name!r} is there twice. Join its clicks into one list.")
         where = f"{path}, {image!r}"

@@ -28,6 +28,7 @@ from agmm.datasets.markup import read_xml, root_tag, text_of, whole
 from agmm.datasets.places import find_picture, relative_name, split_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, Shape
+from agmm.datasets.text import shown
 from agmm.datasets.tools import Picture, classes_of, read_tool
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -125,19 +126,32 @@ def _labels(tree: Element) -> Iterator[tuple[str, Color | None]]:
 
 def _images(file: Path, tree: Element) -> Iterator[_Frame]:
     for image in tree.iterfind("image"):
-        height, width = whole(image.get("height")), whole(image.get("width"))
-        size = (height, width) if height and width else None
+        size = _size(image.get("height"), image.get("width"), f"{file}, {image.get('name')!r}")
         frame = _Frame(image.get("name", ""), image.get("subset", ""), size)
         for element in image:
             frame.add(element, element.get("label", ""), f"{file}, image {frame.name!r}")
         yield frame
 
 
+def _size(height: str | None, width: str | None, where: str) -> tuple[int, int] | None:
+    """Read the size of a picture, if it is said."""
+    if not height and not width:
+        return None
+    rows, columns = whole(height), whole(width)
+    if not rows or not columns:
+        raise DataError(
+            f"{where}: width and height must be pixels, but are {shown(width)} and"
+            f" {shown(height)}. Export it again."
+        )
+    return rows, columns
+
+
 def _frames(file: Path, tree: Element) -> Iterator[_Frame]:
     """Gather the shapes of each frame from the tracks of a video."""
-    size = tree.find("meta//original_size")
-    said = size is not None and (whole(text_of(size, "height")), whole(text_of(size, "width")))
-    height, width = said or (None, None)
+    said = tree.find("meta//original_size")
+    size = None
+    if said is not None:
+        size = _size(text_of(said, "height"), text_of(said, "width"), f"{file}, <original_size>")
     frames: dict[tuple[str, int], _Frame] = {}
     for track in tree.iterfind("track"):
         where = f"{file}, track {track.get('id')!r}"
@@ -148,9 +162,7 @@ def _frames(file: Path, tree: Element) -> Iterator[_Frame]:
             subset = track.get("subset", "")
             frame = frames.setdefault(
                 (subset, number),
-                _Frame(
-                    f"frame_{number:06d}", subset, (height, width) if height and width else None
-                ),
+                _Frame(f"frame_{number:06d}", subset, size),
             )
             if element.get("outside") != "1":
                 frame.add(element, track.get("label", ""), where)

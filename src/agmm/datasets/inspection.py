@@ -109,7 +109,9 @@ def _read(
     try:
         image = read_image(record.image)
         size = (image.shape[0], image.shape[1])
-        digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=f"{image.shape[1]}".encode()).digest()
+        digest = hashlib.blake2b(
+            image.tobytes(), digest_size=16, salt=f"{image.shape[1]}".encode()
+        ).digest()
     except DataError as error:
         reasons.append(str(error))
     for form in forms:

@@ -59,7 +59,10 @@ def read_mapping(path: Path) -> dict[str, str | None]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"{path}: is not YAML ({error}). Write lines 'old: new'.") from error
     if not isinstance(root, yaml.MappingNode):
-        raise DataError(f"{path}: must have lines 'old: new', or 'old: null' to drop a class.")
+        raise DataError(
+            f"{path}: is no list of classes. Write lines 'old: new', or 'old: null' to drop a"
+            " class."
+        )
     mapping: dict[str, str | None] = {}
     for key, value in root.value:
         where = f"{path}, line {key.start_mark.line + 1}"

@@ -16,6 +16,7 @@ import numpy as np
 
 from agmm.datasets.classes import Classes
 from agmm.datasets.listing import picture_name
+from agmm.datasets.places import relative_name
 from agmm.datasets.text import read_text
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Tags
@@ -40,7 +41,7 @@ def read_tags(path: Path, classes: Classes) -> dict[str, Tags]:
         Name of the picture, without suffix, to its tags, in the order of the file.
 
     Raises:
-        DataError: No such table, a name that is no class, or two rows for one picture.
+        DataError: No such table, a class or a picture that cannot be, or two rows for one picture.
 
     Example:
         >>> import tempfile
@@ -75,7 +76,7 @@ def read_boxes(path: Path, classes: Classes) -> dict[str, Boxes]:
         Name of the picture, without suffix, to its boxes, in the order of the file.
 
     Raises:
-        DataError: No such table, a name that is no class, or a coordinate that is no number.
+        DataError: No such table, a class or a picture that cannot be, or no number as coordinate.
 
     Example:
         >>> import tempfile
@@ -175,7 +176,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]
             values = [fields[i].strip() for i in order]
             if not values[0]:
                 raise DataError(f"{where}: names no picture. Write its name, or remove the row.")
-            yield where, values
+            yield where, [relative_name(values[0], where), *values[1:]]
     except csv.Error as error:
         raise DataError(
             f"{path}, line {reader.line_num}: is no comma-separated row ({error}). Correct it."
