@@ -209,34 +209,42 @@ def test_one_process_group_changes_nothing(tmp_path: Path) -> None:
 RANK = """
 import sys, torch, torch.distributed as dist
 from agmm.mixture import AGMMLoss
-rank, folder = int(sys.argv[1]), sys.argv[2]
+rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-objective = AGMMLoss(num_classes=4, feature_channels=3)
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+objective = AGMMLoss(num_classes=4, feature_channels=3, warmup_steps=0)
+losses = []
 for batch in torch.load(f"{folder}/batches.pt"):
-    objective(*(part[rank : rank + 1] for part in batch))
-torch.save(objective.state_dict(), f"{folder}/rank{rank}.pt")
+    part = slice(rank * len(batch[0]) // world, (rank + 1) * len(batch[0]) // world)
+    losses.append(objective(*(argument[part] for argument in batch)).loss)
+torch.save([objective.state_dict(), losses], f"{folder}/rank{rank}.pt")
 dist.destroy_process_group()
 """
 
 
-def test_two_processes_have_the_statistics_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_have_the_statistics_and_the_mean_loss_of_one(tmp_path: Path, world: int) -> None:
     generator = torch.Generator().manual_seed(0)
     batches = []
     for _ in range(3):
-        seeds = torch.randint(4, (2, 6, 8), generator=generator)
-        seeds[torch.rand(2, 6, 8, generator=generator) < 0.8] = 255
-        logits = torch.randn(2, 4, 6, 8, generator=generator)
-        batches.append((logits, torch.randn(2, 3, 3, 4, generator=generator), seeds))
+        # As many labelled pixels and classes in every picture: else the mean over the processes,
+        # which is what DistributedDataParallel takes, is another than that over the pictures.
+        seeds = torch.randint(4, (1, 6, 8), generator=generator)
+        seeds = (seeds + torch.arange(4).view(4, 1, 1)) % 4
+        seeds[:, torch.rand(6, 8, generator=generator) < 0.7] = 255
+        logits = torch.randn(4, 4, 6, 8, generator=generator)
+        batches.append((logits, torch.randn(4, 3, 3, 4, generator=generator), seeds))
     torch.save(batches, tmp_path / "batches.pt")
-    single = AGMMLoss(num_classes=4, feature_channels=3)
-    for batch in batches:
-        single(*batch)
+    single = AGMMLoss(num_classes=4, feature_channels=3, warmup_steps=0)
+    losses = torch.stack([single(*batch).loss for batch in batches])
     ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in (0, 1)
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(world), str(tmp_path)])
+        for rank in range(world)
     ]
-    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
-    for rank in (0, 1):
-        state = torch.load(tmp_path / f"rank{rank}.pt")
+    assert [process.wait(timeout=300) for process in ranks] == [0] * world
+    results = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(world)]
+    for state, _ in results:
         for name, value in single.state_dict().items():
-            torch.testing.assert_close(state[name], value)
+            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-6)
+    mean = torch.stack([torch.stack(values) for _, values in results]).mean(0)
+    torch.testing.assert_close(mean, losses, rtol=1e-5, atol=1e-6)

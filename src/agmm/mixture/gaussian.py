@@ -59,7 +59,7 @@ def squared_distances(
 
 
 def log_likelihood(
-    distances: Float[Tensor, "b k n"], variances: Float[Tensor, " k"]
+    distances: Float[Tensor, "b k n"], variances: Float[Tensor, "*#b k"]
 ) -> Float[Tensor, "b k n"]:
     """Log-likelihood `log N_bkn = −d²_bkn / (2σ²_k) − ½ log σ²_k`, without the constant.
 
@@ -67,7 +67,7 @@ def log_likelihood(
 
     Args:
         distances: mean squared distances, see `squared_distances`.
-        variances: variance of each class, above 0.
+        variances: variance of each class, above 0; for every image alike (`k`) or not (`b k`).
 
     Returns:
         Log-likelihood of every cell under every class.
@@ -76,7 +76,7 @@ def log_likelihood(
         >>> log_likelihood(torch.tensor([[[2.0]]]), torch.tensor([1.0])).item()
         -1.0
     """
-    spread = variances.unsqueeze(1)
+    spread = variances.unsqueeze(-1)
     return -distances / (2 * spread) - 0.5 * spread.log()
 
 

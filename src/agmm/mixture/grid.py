@@ -8,11 +8,16 @@ to pixel `(⌊i·H/h⌋, ⌊j·W/w⌋)`. All else is averaged over the valid pix
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
-from torch.nn import functional
 
+from agmm.mixture import inputs
+from agmm.mixture.kernels import Pixels, area_average, pixel_logits
 from agmm.shapes import IGNORE_INDEX
+
+FEW = 0.25
+"""Share of labelled pixels up to which they are picked out: the cost of a dense pass is four times
+that of a pixel that is picked (measured)."""
 
 
 class Grid(NamedTuple):
@@ -33,43 +38,6 @@ class Grid(NamedTuple):
     labelled: Tensor
     valid: Tensor
     candidates: Tensor
-
-
-def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tensor:
-    """Mean over the pixels that each cell of a `size` grid touches.
-
-    Like `torch.nn.functional.adaptive_avg_pool2d`, with a backward pass that is deterministic on
-    CUDA.
-
-    Args:
-        maps: maps of any size.
-        size: rows and columns of the grid.
-
-    Returns:
-        Averages, shape `b c h w`.
-
-    Example:
-        >>> area_average(torch.tensor([[[[1.0, 2.0, 3.0]]]]), (1, 2)).flatten().tolist()
-        [1.5, 2.5]
-    """
-    (height, width), (rows, columns) = maps.shape[-2:], size
-    if (height, width) == (rows, columns):
-        return maps
-    if height % rows == 0 and width % columns == 0:
-        return functional.avg_pool2d(maps, (height // rows, width // columns))
-    vertical = _averaging_matrix(height, rows, maps)
-    horizontal = _averaging_matrix(width, columns, maps)
-    return vertical @ (maps @ horizontal.mT)
-
-
-def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
-    """Matrix `cells pixels` of the mean over the pixels that a cell touches, along one axis."""
-    cell = torch.arange(cells, device=like.device).unsqueeze(1)
-    pixel = torch.arange(pixels, device=like.device)
-    # Cell c covers [c·pixels/cells, (c+1)·pixels/cells), pixel j covers [j, j+1).
-    touched = ((pixel + 1) * cells > cell * pixels) & (pixel * cells < (cell + 1) * pixels)
-    touched = touched.to(like.dtype)
-    return touched / touched.sum(1, keepdim=True)
 
 
 def class_shares(
@@ -103,17 +71,43 @@ def class_shares(
     column = torch.arange(width, device=seeds.device) * columns // width
     cell = row.unsqueeze(1) * columns + column  # H W
     labelled = seeds != IGNORE_INDEX
-    image = torch.arange(batch, device=seeds.device).view(-1, 1, 1)
-    # An unlabelled pixel counts 0 for class 0 of its own cell: no boolean indexing, which would
-    # wait for the device, and no single address that all threads write to.
-    bin_index = (image * num_classes + seeds.masked_fill(~labelled, 0)) * (rows * columns) + cell
+    few = few_pixels(labelled)
+    if few is not None:
+        bins = (few[0] * num_classes + seeds[few]) * (rows * columns) + cell[few[1:]]
+        ones = torch.ones_like(bins, dtype=torch.int32)
+    else:
+        image = torch.arange(batch, device=seeds.device).view(-1, 1, 1)
+        # An unlabelled pixel counts 0 for class 0 of its own cell: no boolean indexing, which
+        # would wait for the device, and no single address that all threads write to.
+        bins = (image * num_classes + seeds.masked_fill(~labelled, 0)) * (rows * columns) + cell
+        ones = labelled.to(torch.int32)
     # Integers: sums do not depend on the order in which threads arrive.
     counts = torch.zeros(
         batch * num_classes * rows * columns, dtype=torch.int32, device=seeds.device
     )
-    counts.scatter_add_(0, bin_index.flatten(), labelled.flatten().to(torch.int32))
+    counts.scatter_add_(0, bins.flatten(), ones.flatten())
     counts = counts.view(batch, num_classes, rows * columns).to(dtype)
     return counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+def few_pixels(pixels: Bool[Tensor, "b H W"]) -> Pixels | None:
+    """Image, row and column of each pixel, if it is faster to pick them than to pass over all.
+
+    Args:
+        pixels: pixels to look at.
+
+    Returns:
+        Their places; None if they are many, or if to count them would wait for the device.
+
+    Example:
+        >>> image, row, column = few_pixels(torch.tensor([[[False, False, True, False, False]]]))
+        >>> image.tolist(), row.tolist(), column.tolist()
+        ([0], [0], [2])
+    """
+    if not inputs.readable(pixels) or pixels.count_nonzero() > FEW * pixels.numel():
+        return None
+    image, row, column = pixels.nonzero(as_tuple=True)
+    return image, row, column
 
 
 def reduce_to_grid(
@@ -144,34 +138,92 @@ def reduce_to_grid(
         (torch.Size([1, 3, 4]), False)
     """
     dtype = torch.promote_types(torch.promote_types(logits.dtype, features.dtype), torch.float32)
-    batch, num_classes = logits.shape[:2]
-    rows, columns = features.shape[2:]
-    size, cells = (rows, columns), rows * columns
-    logits = logits.to(dtype)
-    if valid is None:
-        valid_cells = torch.ones(batch, cells, dtype=torch.bool, device=logits.device)
-        logits = area_average(logits, size)
-    else:
+    num_classes = logits.shape[1]
+    size = (features.shape[2], features.shape[3])
+    if valid is not None:
         seeds = seeds.masked_fill(~valid, IGNORE_INDEX)
-        share = area_average(valid.unsqueeze(1).to(dtype), size)
-        valid_cells = (share > 0).view(batch, cells)
-        logits = area_average(logits.masked_fill(~valid.unsqueeze(1), 0), size)
-        logits = logits / torch.where(share > 0, share, 1)
+    share = valid_share(valid, seeds, size, dtype)
     shares = class_shares(seeds, num_classes, size, dtype)
     return Grid(
-        logits=logits.flatten(2),
+        logits=mean_logits(pixel_logits(logits.to(dtype), valid, size)[0], share),
         features=features.to(dtype).flatten(2),
         shares=shares,
         labelled=(shares > 0).any(1),
-        valid=valid_cells,
-        candidates=_cell_candidates(candidates, valid, shares, size),
+        valid=(share > 0).flatten(1),
+        candidates=cell_candidates(candidates, valid, shares, size),
     )
 
 
-def _cell_candidates(
-    candidates: Tensor | None, valid: Tensor | None, shares: Tensor, size: tuple[int, int]
-) -> Tensor:
-    """Candidates of every cell, `b k n`."""
+def valid_share(
+    valid: Bool[Tensor, "b H W"] | None,
+    like: Shaped[Tensor, "b H W"],
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "b h w"]:
+    """Share of each cell's pixels that are valid.
+
+    Args:
+        valid: pixels that count, None = all.
+        like: any map of the pixels, for their number and device.
+        size: rows and columns of the grid.
+        dtype: type of the shares.
+
+    Returns:
+        Shares, 0 to 1.
+
+    Example:
+        >>> valid = torch.tensor([[[True, False, False, False]]])
+        >>> valid_share(valid, torch.zeros(1, 1, 4).long(), (1, 2)).flatten().tolist()
+        [0.5, 0.0]
+    """
+    if valid is None:
+        return torch.ones(len(like), *size, dtype=dtype, device=like.device)
+    return area_average(valid.unsqueeze(1).to(dtype), size).squeeze(1)
+
+
+def mean_logits(
+    sums: Float[Tensor, "b k h w"], share: Float[Tensor, "b h w"]
+) -> Float[Tensor, "b k n"]:
+    """Mean over the valid pixels, from a mean over all pixels where the invalid ones count 0.
+
+    Args:
+        sums: means with zeros.
+        share: share of the valid pixels.
+
+    Returns:
+        Means, 0 in a cell without valid pixels.
+
+    Example:
+        >>> mean_logits(torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1), 0.5)).item()
+        4.0
+    """
+    if inputs.readable(share) and bool((share == 1).all()):
+        return sums.flatten(2)
+    return (sums / torch.where(share > 0, share, 1).unsqueeze(1)).flatten(2)
+
+
+def cell_candidates(
+    candidates: Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None,
+    valid: Bool[Tensor, "b H W"] | None,
+    shares: Float[Tensor, "b k n"],
+    size: tuple[int, int],
+) -> Bool[Tensor, "b k n"]:
+    """Candidates of every cell: those of its valid pixels and the classes of its seeds.
+
+    Args:
+        candidates: classes that the labels allow in the image or at the pixel, None = all.
+        valid: pixels that count, None = all.
+        shares: class shares of the seeds.
+        size: rows and columns of the grid.
+
+    Returns:
+        Candidates; all classes where there are none.
+
+    Example:
+        >>> given, seeds = torch.tensor([[True, False]]), torch.tensor([[[0.0], [1.0]]])
+        >>> cell_candidates(given, None, seeds, (1, 1)).tolist()
+        [[[True], [True]]]
+    """
     if candidates is None:
         return torch.ones_like(shares, dtype=torch.bool)
     if candidates.ndim == 2:

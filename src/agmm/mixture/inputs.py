@@ -24,6 +24,24 @@ class ObjectiveOutput(NamedTuple):
     posterior: Tensor
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether a look at the values is free: on the CPU, unless a graph is being compiled.
+
+    On an accelerator the look would wait for the device.
+
+    Args:
+        tensor: where the values lie.
+
+    Returns:
+        Whether Python may branch on the values.
+
+    Example:
+        >>> readable(torch.zeros(1)), readable(torch.zeros(1, device="meta"))
+        (True, False)
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_sizes(num_classes: int, feature_channels: int) -> None:
     """Check the sizes that an objective is built for.
 
@@ -97,7 +115,7 @@ def check_inputs(
     if candidates is not None:
         shapes: list[tuple[int, ...]] = [(batch, num_classes), (batch, num_classes, height, width)]
         _check("candidates", candidates, shapes, torch.bool, "use candidates.bool()")
-    if logits.device.type == "cpu":
+    if readable(logits):
         _check_values(seeds, candidates, valid, num_classes)
 
 

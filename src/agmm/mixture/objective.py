@@ -12,20 +12,19 @@ from torch import Tensor, nn
 
 from agmm.errors import ConfigError
 from agmm.mixture import losses
+from agmm.mixture.compact import CompactGrid, class_logits, compact_grid, labelled_pixels
 from agmm.mixture.gaussian import (
     allowed_classes,
     log_likelihood,
     log_posterior,
-    squared_distances,
-    weighted_means,
 )
-from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes, check_teacher
+from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
 
 
 class Components(NamedTuple):
-    """The mixture of each image.
+    """The mixture of each image; its classes are those of the grid.
 
     Attributes:
         image_means: centres of the image's own seeds, `b k d`.
@@ -42,6 +41,18 @@ class Components(NamedTuple):
     distances: Tensor
     likelihood: Tensor
     allowed: Tensor
+
+
+class Teacher(NamedTuple):
+    """What the E step and the M step follow.
+
+    Attributes:
+        scores: logits of the grid's classes, `b k n`; used up to a constant per cell.
+        features: features, `b d n`.
+    """
+
+    scores: Tensor
+    features: Tensor
 
 
 class AGMMLoss(nn.Module):
@@ -174,21 +185,24 @@ class AGMMLoss(nn.Module):
         )
         check_teacher(logits, features, teacher_logits, teacher_features)
         with torch.autocast(logits.device.type, enabled=False):
-            grid = reduce_to_grid(logits, features, seeds, candidates, valid)
-            teacher = grid
+            grid = compact_grid(logits, features, seeds, candidates, valid, self.mixture.mass > 0)
+            teacher = None
             if teacher_logits is not None and teacher_features is not None:
-                teacher = reduce_to_grid(
-                    teacher_logits.detach().to(grid.logits.dtype),
-                    teacher_features.detach().to(grid.features.dtype),
-                    seeds,
-                    candidates,
-                    valid,
+                teacher = Teacher(
+                    class_logits(
+                        teacher_logits.detach(),
+                        valid,
+                        (features.shape[2], features.shape[3]),
+                        grid.classes,
+                        grid.logits.dtype,
+                    ),
+                    teacher_features.detach().to(grid.features.dtype).flatten(2),
                 )
             terms, log_gamma = self._mixture_terms(grid, teacher)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
-                logits.to(grid.logits.dtype), seeds, valid
+                *labelled_pixels(logits, seeds, valid, grid)
             )
-            terms["absent_class"] = losses.absent_class(grid.logits, grid.candidates, grid.valid)
+            terms["absent_class"] = _absent_class(grid)
             warmup = self._warmup()
             for name in ("mutual", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
@@ -196,18 +210,29 @@ class AGMMLoss(nn.Module):
             loss = torch.stack(list(terms.values())).sum()
         if self.training:
             self.step.add_(1)
+        posterior = log_gamma.detach().exp()
+        if grid.classes is not None:
+            posterior = grid.classes.put(posterior)
         return ObjectiveOutput(
             loss=loss,
             terms={name: term.detach() for name, term in terms.items()},
-            posterior=log_gamma.detach().exp().reshape(len(features), -1, *features.shape[2:]),
+            posterior=posterior.reshape(len(features), -1, *features.shape[2:]),
         )
 
-    def _mixture_terms(self, grid: Grid, teacher: Grid) -> tuple[dict[str, Tensor], Tensor]:
+    def _mixture_terms(
+        self, grid: CompactGrid, teacher: Teacher | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the mixture, unweighted, and its log-posterior `b k n`; updates the mixture."""
-        ours = self._components(grid)
-        theirs = ours if teacher is grid else self._components(teacher)
-        teacher_log_probs = teacher.logits.log_softmax(1).detach()
-        prior = teacher_log_probs if self.network_prior else None
+        ours = self._components(grid, grid.features)
+        log_probs = grid.logits.log_softmax(1)
+        scores = grid.logits.detach()
+        if grid.classes is not None:
+            log_probs, scores = grid.classes.take(log_probs), grid.classes.take(scores)
+        if teacher is None:
+            teacher, theirs = Teacher(scores, grid.features), ours
+        else:
+            theirs = self._components(grid, teacher.features)
+        prior = teacher.scores if self.network_prior else None
         joint = log_posterior(self._evidence(theirs).detach(), theirs.allowed, prior)
         gamma = e_step(joint, grid.shares, grid.labelled)
         # Where the mixture knows no candidate, it has nothing to teach.
@@ -219,12 +244,7 @@ class AGMMLoss(nn.Module):
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
             "mutual": losses.mutual(
-                grid.logits.log_softmax(1),
-                log_gamma,
-                gamma,
-                teacher_log_probs,
-                unlabelled,
-                confidence,
+                log_probs, log_gamma, gamma, teacher.scores, unlabelled, confidence
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
@@ -232,22 +252,28 @@ class AGMMLoss(nn.Module):
         if self.training:
             weights = torch.where(grid.labelled, self.labelled_weight, cells.to(gamma.dtype))
             statistics = sufficient_statistics(
-                gamma * weights.unsqueeze(1), teacher.features, theirs.distances
+                gamma * weights.unsqueeze(1),
+                teacher.features,
+                theirs.distances,
+                None if grid.classes is None else grid.classes.chosen,
+                self.num_classes,
             )
             self.mixture.update(statistics, self.step_size)
         return terms, log_gamma
 
-    def _components(self, grid: Grid) -> Components:
+    def _components(self, grid: CompactGrid, features: Tensor) -> Components:
         """Centres of every image and how well they explain its cells."""
-        dtype = grid.features.dtype
-        image_means, image_mass = weighted_means(grid.shares, grid.features)
-        present = image_mass > 0
-        known = present | (self.mixture.mass > 0)
-        means = torch.where(present.unsqueeze(2), image_means, self.mixture.means.to(dtype))
-        distances = squared_distances(grid.features, means)
-        variances = self.mixture.variances.to(dtype).clamp(min=self.variance_floor)
+        # All classes in order, or those of each image.
+        index = slice(None) if grid.classes is None else grid.classes.chosen
+        running = self.mixture.means[index].to(features.dtype)
+        running = running.expand(len(features), *running.shape[-2:])
+        image_means, distances = image_mixture(features, grid.shares, running)
+        present = (grid.shares > 0).any(2)
+        known = present | (self.mixture.mass[index] > 0)
+        variances = self.mixture.variances[index].to(features.dtype)
         # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
-        likelihood = log_likelihood(distances, variances).masked_fill(~known.unsqueeze(2), 0)
+        likelihood = log_likelihood(distances, variances.clamp(min=self.variance_floor))
+        likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
         allowed = allowed_classes(grid.candidates, known)
         return Components(image_means, present, known, distances, likelihood, allowed)
 
@@ -285,3 +311,9 @@ class AGMMLoss(nn.Module):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")
+
+
+def _absent_class(grid: CompactGrid) -> Tensor:
+    if grid.all_candidates is None:  # nothing is ruled out
+        return grid.logits.new_zeros(())
+    return losses.absent_class(grid.logits, grid.all_candidates, grid.valid)

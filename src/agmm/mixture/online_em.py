@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 
@@ -55,6 +55,8 @@ def sufficient_statistics(
     responsibilities: Float[Tensor, "b k n"],
     features: Float[Tensor, "b d n"],
     distances: Float[Tensor, "b k n"],
+    classes: Int64[Tensor, "b k"] | None = None,
+    num_classes: int | None = None,
 ) -> SufficientStatistics:
     """Sums over all cells of the batch: `Σγ`, `Σγ f`, `Σγ d²`. No gradient.
 
@@ -62,6 +64,8 @@ def sufficient_statistics(
         responsibilities: weight of every cell for every class, 0 for cells that do not count.
         features: features of the cells.
         distances: mean squared distances to the centres that the variance shall refer to.
+        classes: which classes these are in each image; None = all of them, in order.
+        num_classes: number of all classes, given with `classes`.
 
     Returns:
         The statistics, summed over images and cells.
@@ -72,10 +76,19 @@ def sufficient_statistics(
         4.0
     """
     weights, features, distances = responsibilities.detach(), features.detach(), distances.detach()
+    sums = weights @ features.mT  # b k d
+    if classes is None or num_classes is None:
+        return SufficientStatistics(
+            mass=weights.sum((0, 2)), sums=sums.sum(0), scatter=(weights * distances).sum((0, 2))
+        )
+    mass, scatter = weights.sum(2), (weights * distances).sum(2)
     return SufficientStatistics(
-        mass=weights.sum((0, 2)),
-        sums=(features @ weights.mT).sum(0).mT,
-        scatter=(weights * distances).sum((0, 2)),
+        *(
+            part.new_zeros(num_classes, *part.shape[2:]).index_add_(
+                0, classes.flatten(), part.flatten(0, 1)
+            )
+            for part in (mass, sums, scatter)
+        )
     )
 
 
@@ -161,6 +174,9 @@ class RunningMixture(nn.Module):
         self.register_buffer("variances", torch.ones(num_classes))
         self.register_buffer("mass", torch.zeros(num_classes))
 
+    # Compiled into one graph with the losses, the change of the state spoils the gradient of the
+    # features (torch 2.15, aot_eager), so that the compiler stays out.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def update(self, statistics: SufficientStatistics, step_size: float) -> None:
         """Take in the statistics of one batch (of all processes together).

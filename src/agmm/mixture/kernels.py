@@ -1,0 +1,196 @@
+"""The two passes over large tensors, with backward passes of their own: logits and features.
+
+Each reads its tensor once per product and writes the gradient once. On a CPU most of the time of a
+plain formulation goes into fresh memory for intermediate results of the size of the input.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+Pixels = tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]
+"""Image, row and column of some pixels, each named once."""
+
+
+def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tensor:
+    """Mean over the pixels that each cell of a `size` grid touches.
+
+    Like `torch.nn.functional.adaptive_avg_pool2d`, with a backward pass that is deterministic on
+    CUDA.
+
+    Args:
+        maps: maps of any size.
+        size: rows and columns of the grid.
+
+    Returns:
+        Averages, shape `b c h w`.
+
+    Example:
+        >>> area_average(torch.tensor([[[[1.0, 2.0, 3.0]]]]), (1, 2)).flatten().tolist()
+        [1.5, 2.5]
+    """
+    (height, width), (rows, columns) = maps.shape[-2:], size
+    if (height, width) == (rows, columns):
+        return maps
+    if height % rows == 0 and width % columns == 0:
+        return functional.avg_pool2d(maps, (height // rows, width // columns))
+    vertical = _averaging_matrix(height, rows, maps)
+    horizontal = _averaging_matrix(width, columns, maps)
+    return vertical @ (maps @ horizontal.mT)
+
+
+def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
+    """Matrix `cells pixels` of the mean over the pixels that a cell touches, along one axis."""
+    cell = torch.arange(cells, device=like.device).unsqueeze(1)
+    pixel = torch.arange(pixels, device=like.device)
+    # Cell c covers [c·pixels/cells, (c+1)·pixels/cells), pixel j covers [j, j+1).
+    touched = ((pixel + 1) * cells > cell * pixels) & (pixel * cells < (cell + 1) * pixels)
+    touched = touched.to(like.dtype)
+    return touched / touched.sum(1, keepdim=True)
+
+
+def _spread(gradient: Tensor, pixels: tuple[int, int]) -> Tensor:
+    """Backward pass of `area_average`, in memory of its own."""
+    (height, width), (rows, columns) = pixels, gradient.shape[-2:]
+    if height % rows == 0 and width % columns == 0:
+        share = gradient * (rows * columns / (height * width))
+        return share if pixels == (rows, columns) else functional.interpolate(share, pixels)
+    vertical = _averaging_matrix(height, rows, gradient)
+    horizontal = _averaging_matrix(width, columns, gradient)
+    return vertical.mT @ (gradient @ horizontal)
+
+
+class _PixelLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, valid: Tensor | None, size: tuple[int, int], *pixels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(valid, *pixels)
+        ctx.pixels, ctx.size, ctx.dtype = logits.shape[-2:], size, logits.dtype
+        ctx.channels_last = logits.stride(1) == 1
+        image, row, column = pixels
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        chosen = logits[image, :, row, column].to(dtype)
+        wide = logits.to(dtype)
+        if valid is not None:
+            wide = wide.masked_fill(~valid.unsqueeze(1), 0)
+        cells = area_average(wide, size)
+        return cells.clone() if cells is logits else cells, chosen
+
+    @staticmethod
+    def backward(ctx: Any, cells: Tensor, chosen: Tensor) -> tuple[Tensor | None, ...]:
+        valid, *pixels = ctx.saved_tensors
+        if ctx.channels_last:  # the layout of the logits, so that nothing is copied behind us
+            cells = cells.contiguous(memory_format=torch.channels_last)
+        gradient = _spread(cells, tuple(ctx.pixels)).to(ctx.dtype)
+        if valid is not None:
+            gradient.masked_fill_(~valid.unsqueeze(1), 0)
+        if chosen.shape[0]:
+            gradient.movedim(1, -1).index_put_(tuple(pixels), chosen.to(ctx.dtype), accumulate=True)
+        return gradient, None, None, None, None, None
+
+
+def pixel_logits(
+    logits: Float[Tensor, "b k H W"],
+    valid: Bool[Tensor, "b H W"] | None,
+    size: tuple[int, int],
+    pixels: Pixels | None = None,
+) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "m k"]]:
+    """Valid logits of each cell, summed and divided by its number of pixels; those of some pixels.
+
+    One gradient for both: it is written once, and the few pixels are added in place.
+
+    Args:
+        logits: logits, any float type.
+        valid: pixels that count, None = all.
+        size: rows and columns of the grid.
+        pixels: the pixels, None = none; all of them valid.
+
+    Returns:
+        Logits of the cells and of the pixels, in float32 or wider.
+
+    Example:
+        >>> one = torch.tensor([0])
+        >>> cells, chosen = pixel_logits(torch.ones(1, 2, 4, 4), None, (2, 2), (one, one, one))
+        >>> cells.shape, chosen.shape
+        (torch.Size([1, 2, 2, 2]), torch.Size([1, 2]))
+    """
+    if pixels is None:  # three tensors, because the compiler takes no tensor twice
+        image, row, column = (logits.new_empty(0, dtype=torch.int64) for _ in range(3))
+        pixels = (image, row, column)
+    cells, chosen = _PixelLogits.apply(logits, valid, size, *pixels)
+    return cells, chosen
+
+
+def _squares(features: Tensor) -> Tensor:
+    """`‖f‖²` of every cell, `b n`."""
+    if features.device.type != "cpu":
+        return features.square().sum(1)
+    # One picture at a time: its squares stay in the cache, and no memory of the size of the batch
+    # is taken, which costs several times the arithmetic.
+    return torch.stack([image.square().sum(0) for image in features])
+
+
+class _ImageMixture(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, shares: Tensor, running: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mass = shares.sum(2, keepdim=True)
+        present = mass > 0
+        rates = shares / torch.where(present, mass, 1)
+        image_means = _products(rates, features)
+        means = torch.where(present, image_means, running)
+        distances = means @ features  # b k n
+        distances.mul_(-2).add_(_squares(features).unsqueeze(1))
+        distances.add_(means.square().sum(2, keepdim=True)).clamp_(min=0)
+        distances.div_(features.shape[1])
+        ctx.save_for_backward(features, rates, means, present, distances)
+        return image_means, distances
+
+    @staticmethod
+    def backward(ctx: Any, by_means: Tensor, by_distances: Tensor) -> tuple[Tensor | None, ...]:
+        features, rates, means, present, distances = ctx.saved_tensors
+        # d² = ‖f − μ‖²/d: by f it is 2(f − μ)/d, by μ it is −2(f − μ)/d; 0 where it was clamped.
+        slope = torch.where(distances > 0, by_distances, 0) * (2 / features.shape[1])
+        centres = means * slope.sum(2, keepdim=True) - _products(slope, features)
+        centres = torch.where(present, centres, 0) + by_means
+        gradient = features * slope.sum(1, keepdim=True)
+        factors, cells = torch.cat([-means, centres], 1), torch.cat([slope, rates], 1)
+        return gradient.baddbmm_(factors.mT, cells), None, None
+
+
+def _products(weights: Tensor, features: Tensor) -> Tensor:
+    """`Σ_n w_bkn f_bn`, `b k d`."""
+    return weights @ features.mT
+
+
+def image_mixture(
+    features: Float[Tensor, "b d n"],
+    shares: Float[Tensor, "b k n"],
+    running: Float[Tensor, "b k d"],
+) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k n"]]:
+    """Centres of each image, and mean squared distances to them or to the running centres.
+
+    `weighted_means`, and `squared_distances` to these means where a class has mass in the image
+    and to `running` elsewhere; here with one gradient for the features.
+
+    Args:
+        features: features of the cells.
+        shares: weight of each cell for each class, without gradient.
+        running: centres of the classes without mass in the image, without gradient.
+
+    Returns:
+        Centres of the image's own cells (0 without mass), and the distances.
+
+    Example:
+        >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
+        >>> means, distances = image_mixture(features, shares, torch.zeros(1, 1, 1))
+        >>> means.item(), distances.flatten().tolist()
+        (2.0, [0.0, 4.0])
+    """
+    means, distances = _ImageMixture.apply(features, shares, running)
+    return means, distances
