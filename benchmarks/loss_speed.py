@@ -1,0 +1,309 @@
+"""Time and memory of AGMMLoss beside the published loss of 2023, cross-entropy and plain copies.
+
+    uv run python benchmarks/loss_speed.py
+    uv run python benchmarks/loss_speed.py --axis classes --point B=4
+
+One point (8 pictures, 21 classes, 256 channels, 81x81 cells, logits at four times that), and one
+axis varied at a time. Each point runs in a process of its own; what is compared takes turns. The
+table gives medians of the processor time of forward and backward pass in one thread, which other
+work on the machine changes less than wall time, and ratios to AGMMLoss. Memory is the peak above
+the inputs, gradients included.
+
+The loss of 2023 is here as the released code has it: features enlarged to the size of the logits
+and a tensor of pictures x classes x channels x pixels. That tensor does not fit for a whole batch:
+it is measured on a band of rows of the first picture, and time and memory are multiplied by the
+number of such bands in the batch; the band's own memory is in the results as well.
+"""
+
+import argparse
+import gc
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from agmm.mixture import AGMMLoss, absent_class, partial_cross_entropy
+
+RESULTS = Path(__file__).parent / "results" / "loss_speed.json"
+STRIDE = 4
+PRESENT = 4
+"""Classes of each picture."""
+BAND = 2**28
+"""Bytes of the tensor of classes x channels x pixels of a band."""
+
+
+OTHERS = (
+    "features read twice, written once", "cross-entropy", "vectorised 2023", "looped 2023",
+)  # fmt: skip
+
+
+class Point(NamedTuple):
+    """What is measured: sizes, and the type of the features and logits."""
+
+    B: int = 8
+    K: int = 21
+    D: int = 256
+    h: int = 81
+    w: int = 81
+    stride: int = STRIDE
+    dtype: str = "float32"
+    layout: str = "planes"
+
+
+AXES: dict[str, list[Point]] = {
+    "point": [Point()],
+    "batch": [Point(B=b) for b in (1, 2, 4)],
+    "classes": [Point(K=k) for k in (2, 81, 150, 171, 255)],
+    "classes of the grid": [Point(K=k, stride=1) for k in (21, 150, 255)],
+    "channels": [Point(D=d) for d in (64, 768)],
+    "grid": [Point(h=60, w=80), Point(h=128, w=256), Point(B=2, h=256, w=512)],
+    "type": [Point(dtype="bfloat16")],
+    "layout": [Point(layout="interleaved")],
+}
+
+
+class Batch(NamedTuple):
+    """The arguments of an objective."""
+
+    logits: Tensor
+    features: Tensor
+    seeds: Tensor
+    candidates: Tensor
+
+
+def make_batch(point: Point, device: str) -> Batch:
+    """Random logits and features; strokes of four classes per picture, tags as candidates."""
+    generator = torch.Generator().manual_seed(0)
+    dtype = getattr(torch, point.dtype)
+    height, width = point.stride * point.h, point.stride * point.w
+    logits = torch.randn(point.B, point.K, height, width, generator=generator).to(dtype)
+    features = torch.randn(point.B, point.D, point.h, point.w, generator=generator).to(dtype)
+    seeds = torch.full((point.B, height, width), 255)
+    candidates = torch.zeros(point.B, point.K, dtype=torch.bool)
+    length = max(1, height // 8)
+    for b in range(point.B):
+        for j in range(min(PRESENT, point.K)):
+            k = (3 * b + j) % min(21, point.K)
+            candidates[b, k] = True
+            row = int(torch.randint(height - length + 1, (), generator=generator))
+            column = int(torch.randint(width, (), generator=generator))
+            seeds[b, row : row + length, column : column + 3] = k
+    if point.layout == "interleaved":
+        logits = logits.contiguous(memory_format=torch.channels_last)
+        features = features.contiguous(memory_format=torch.channels_last)
+    return Batch(*(part.to(device) for part in (logits, features, seeds, candidates)))
+
+
+def bands(point: Point) -> int:
+    """Bands of rows of a picture that the loss of 2023 is run on, one row of cells at least."""
+    whole = 4 * point.K * point.D * point.h * point.w * point.stride**2
+    return min(point.h, -(-whole // BAND))
+
+
+def published(batch: Batch, rows: int, *, loops: bool) -> Callable[[], None]:
+    """The loss of 2023 on the first rows of the first picture.
+
+    Args:
+        batch: the batch; gradients are left in its logits and features.
+        rows: rows of cells.
+        loops: whether each class is treated alone, as a first version would.
+
+    Returns:
+        Forward and backward pass.
+    """
+    stride = batch.logits.shape[2] // batch.features.shape[2]
+    pixels = (slice(1), slice(None), slice(rows * stride))
+    logits = batch.logits.detach()[pixels].float().clone().requires_grad_()
+    features = batch.features.detach()[:1, :, :rows].float().clone().requires_grad_()
+    seeds = batch.seeds[:1, : rows * stride]
+
+    def run() -> None:
+        loss = partial_cross_entropy(logits, seeds)
+        loss = loss + published_mixture(logits, features, seeds, loops=loops)
+        valid = torch.ones_like(seeds.flatten(1), dtype=torch.bool)
+        loss = loss + absent_class(logits.flatten(2), batch.candidates[:1, :, None], valid)
+        loss.backward()
+
+    return run
+
+
+def published_mixture(logits: Tensor, features: Tensor, seeds: Tensor, *, loops: bool) -> Tensor:
+    """The mixture's terms of 2023 in their plainest form; one picture, or several."""
+    num_classes = logits.shape[1]
+    features = functional.interpolate(
+        features, logits.shape[2:], mode="bilinear", align_corners=True
+    ).flatten(2)  # B D N
+    labels = seeds.flatten(1)
+    one_hot = torch.stack([labels == k for k in range(num_classes)], 1).float()  # B K N
+    mass = one_hot.sum(2)
+    means = one_hot @ features.mT / mass.clamp(min=1).unsqueeze(2)  # B K D
+    if loops:
+        images = []
+        for b in range(len(features)):
+            rows = [(features[b] - mean[:, None]).abs().mean(0) for mean in means[b]]
+            images.append(torch.stack(rows))
+        distances = torch.stack(images)
+    else:
+        distances = (features.unsqueeze(1) - means.unsqueeze(3)).abs().mean(2)  # of B K D N
+    present = (mass > 0).unsqueeze(2)
+    mixture = torch.exp(-distances.square()) * present
+    probs = logits.flatten(2).softmax(1)
+    number = present.sum().clamp(min=1) * labels.shape[1]
+    network = functional.binary_cross_entropy(probs, mixture.clamp(0, 1), reduction="none")
+    labelled = (labels != 255).unsqueeze(1)
+    likelihood = -(one_hot * (mixture + 1e-6).log() + (1 - one_hot) * (1 - mixture + 1e-6).log())
+    terms = (network * present).sum() / number + (likelihood * present * labelled).sum() / number
+    apart = (means.unsqueeze(1) - means.unsqueeze(2)).abs().mean(3)
+    pairs = present & present.mT
+    return 0.5 * terms + (torch.exp(-apart.square()) * pairs.triu(1)).sum() / pairs.sum()
+
+
+def runs(batch: Batch, rows: int) -> dict[str, Callable[[], None]]:
+    """What is compared, by name."""
+    objective = AGMMLoss(batch.logits.shape[1], batch.features.shape[1], warmup_steps=0)
+    objective.to(batch.logits.device)
+
+    def agmm() -> None:
+        objective(*batch).loss.backward()
+
+    def cross_entropy() -> None:
+        partial_cross_entropy(batch.logits.float(), batch.seeds).backward()
+
+    def floor() -> None:
+        with torch.no_grad():
+            batch.features.sum()
+            batch.features.clone()
+
+    return {
+        "agmm": agmm,
+        "vectorised 2023": published(batch, rows, loops=False),
+        "looped 2023": published(batch, rows, loops=True),
+        "cross-entropy": cross_entropy,
+        "features read twice, written once": floor,
+    }
+
+
+def peak(function: Callable[[], None], device: str) -> float:
+    """Peak memory of a call above what is there before, MiB; in a fresh process."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    function()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def measure(point: Point, device: str, repeats: int, memory_of: str) -> dict[str, Any]:
+    """Times of everything at a point, or the memory of one of them."""
+    torch.set_num_threads(1)
+    batch = make_batch(point, device)
+    for part in batch[:2]:
+        part.requires_grad_()
+    number = bands(point)
+    functions = runs(batch, -(-point.h // number))
+    if memory_of:
+        small = point._replace(B=1, h=4, w=4)
+        warm = make_batch(small, device)
+        for part in warm[:2]:
+            part.requires_grad_()
+        runs(warm, 1)[memory_of]()  # what libraries load is no memory of ours
+        return {memory_of: peak(functions[memory_of], device)}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for repeat in range(repeats + 1):
+        for name, function in functions.items():
+            if "2023" in name and repeat > 1:
+                continue  # once, after everything is warm: they take long and vary little
+            batch.logits.grad = batch.features.grad = None
+            gc.collect()
+            start = time.perf_counter() if device == "cuda" else time.process_time()
+            function()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            end = time.perf_counter() if device == "cuda" else time.process_time()
+            if repeat or "2023" in name:
+                seconds[name].append(end - start)
+    return {
+        name: statistics.median(values) * (point.B * number if "2023" in name else 1)
+        for name, values in seconds.items()
+    }
+
+
+def in_child(point: Point, device: str, repeats: int, memory_of: str = "") -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    request = json.dumps([point._asdict(), device, repeats, memory_of])
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", request], capture_output=True, text=True, check=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown of the results."""
+    heads = ("point", "agmm, s", "floor", "CE", "2023 vectorised", "2023 looped")
+    heads = (*heads, "agmm, MiB", "CE, MiB", "2023 vectorised, MiB")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        seconds, mib = row["seconds"], row["mib"]
+        base = seconds["agmm"]
+        cells = [f"{seconds[name] / base:.2f}" for name in OTHERS]
+        memory = [f"{mib[name]:.0f}" for name in ("agmm", "cross-entropy", "vectorised 2023")]
+        name = ", ".join(f"{key} {value}" for key, value in row["point"].items())
+        lines.append(f"| {name} | {base:.3f} | {' | '.join(cells)} | {' | '.join(memory)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print the table and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--axis", action="append", choices=list(AXES), help="default: all")
+    parser.add_argument("--point", nargs="*", default=[], help="changes to all points: B=4 D=64")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        values, device, repeats, memory_of = json.loads(arguments.child)
+        print(json.dumps(measure(Point(**values), device, repeats, memory_of)))
+        return
+    changes = dict(change.split("=") for change in arguments.point)
+    changed = {k: v if k in ("dtype", "layout") else int(v) for k, v in changes.items()}
+    rows = []
+    for axis in arguments.axis or AXES:
+        for listed in AXES[axis]:
+            point = listed._replace(**changed)
+            seconds = in_child(point, arguments.device, arguments.repeats)
+            mib: dict[str, float] = {}
+            for name in ("agmm", "vectorised 2023", "cross-entropy"):
+                mib |= in_child(point, arguments.device, 0, name)
+            mib["band of 2023"] = mib["vectorised 2023"]
+            mib["vectorised 2023"] *= point.B * bands(point)
+            differs = {
+                key: value
+                for key, value in point._asdict().items()
+                if value != Point._field_defaults[key]
+            }
+            rows.append({"axis": axis, "point": differs or {"base": "point"},
+                         "seconds": seconds, "mib": mib})  # fmt: skip
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            RESULTS.write_text(json.dumps(
+                {"torch": torch.__version__, "machine": platform.machine(),
+                 "device": arguments.device, "rows": rows}, indent=1) + "\n")  # fmt: skip
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
