@@ -174,8 +174,8 @@ class RunningMixture(nn.Module):
         self.register_buffer("variances", torch.ones(num_classes))
         self.register_buffer("mass", torch.zeros(num_classes))
 
-    # Compiled into one graph with the losses, the change of the state spoils the gradient of the
-    # features (torch 2.15, aot_eager), so that the compiler stays out.
+    # Compiled into one graph with the losses, the change of the state silently spoils the gradient
+    # of the features (torch 2.15, aot_eager). Outside of the graph, the backward pass refuses.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def update(self, statistics: SufficientStatistics, step_size: float) -> None:
