@@ -135,6 +135,14 @@ def test_logits_of_some_classes(make_batch: Make, interleaved: bool) -> None:
     torch.testing.assert_close(ours, classes.take(plain))
 
 
+@pytest.mark.parametrize("labelled", [0.1, 0.6])
+def test_no_padding_is_as_no_mask(make_batch: Make, labelled: float) -> None:
+    batch = make_batch(teacher=True, candidates="image", labelled=labelled)
+    masked = batch | {"valid": torch.ones_like(batch["seeds"], dtype=torch.bool)}
+    ours, plain = (results(AGMMLoss(4, 3, **WEIGHTS), [given, given]) for given in (masked, batch))
+    torch.testing.assert_close(ours, plain)
+
+
 def test_few_pixels_are_picked_and_many_are_not() -> None:
     pixels = torch.zeros(2, 4, 4, dtype=torch.bool)
     pixels[1, 2, 3] = True
@@ -171,6 +179,12 @@ def test_image_mixture_is_that_of_the_plain_functions(interleaved: bool) -> None
     assert torch.autograd.gradcheck(
         lambda values: image_mixture(values, shares, running), (features,)
     )
+
+
+def test_image_mixture_does_not_look_at_values_elsewhere() -> None:
+    given = (part.detach().to("meta") for part in features_of(interleaved=False))
+    means, distances = image_mixture(*given)
+    assert (means.shape, distances.shape) == ((2, 4, 3), (2, 4, 12))
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
