@@ -83,14 +83,14 @@ def show(dataset: Dataset, report: Report, format_: str, console: Console) -> li
     for split, records in dataset.splits.items():
         counts = report.counts[split]
         title = f"{split}: {len(records):,} pictures{_sizes(report.sizes[split])}"
-        if not counts:
-            console.print(f"\n{title}, no labels", markup=False, highlight=False)
-            continue
+        title += "" if counts else ", no labels"
+        # Not the table's own title, which would wrap at the table's width.
+        console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
         per_table = max(1, (console.width - _CLASS_WIDTH) // _COLUMN_WIDTH)
         forms = list(counts)
         for start in range(0, len(forms), per_table):
             shown = {form: counts[form] for form in forms[start : start + per_table]}
-            console.print(_table("" if start else title, dataset, shown, set(never)))
+            console.print(_table(dataset, shown, set(never)))
     if never:
         console.print(f"never labelled: {', '.join(never)}", markup=False, highlight=False)
     for repair in report.repaired:
@@ -116,17 +116,9 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
     return f", {' to '.join(told)} pixels" if told else ""
 
 
-def _table(
-    title: str, dataset: Dataset, counts: Mapping[Form, FormCounts], left_out: set[str]
-) -> Table:
+def _table(dataset: Dataset, counts: Mapping[Form, FormCounts], left_out: set[str]) -> Table:
     """In how many pictures each class is labelled, and how often; the bad ones are left out."""
-    table = Table(
-        title=escape(title) or None,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        show_footer=True,
-    )
+    table = Table(box=SIMPLE_HEAD, show_footer=True)
     table.add_column("class", "pictures\nunlabelled", overflow="fold", max_width=_CLASS_WIDTH - 2)
     for form, found in counts.items():
         what = _AMOUNTS.get(form, "pixels")
