@@ -54,14 +54,15 @@ def is_voc(root: Path) -> bool:
         root: The data set's folder.
 
     Returns:
-        Whether it has ``JPEGImages/`` and ``ImageSets/Segmentation/`` or ``Annotations/``.
+        Whether it has ``JPEGImages/`` and ``ImageSets/Segmentation/`` or ``Annotations/``, or both
+        of these, as an export without its pictures.
 
     Example:
         >>> is_voc(Path("a/folder/that/is/missing"))
         False
     """
-    labels = (root / "ImageSets" / "Segmentation", root / "Annotations")
-    return (root / "JPEGImages").is_dir() and any(folder.is_dir() for folder in labels)
+    labels = [(root / at).is_dir() for at in ("ImageSets/Segmentation", "Annotations")]
+    return any(labels) if (root / "JPEGImages").is_dir() else all(labels)
 
 
 def read_voc(root: Path) -> Dataset:
@@ -80,10 +81,12 @@ def read_voc(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: No lists, an empty one, names without a picture, a picture in both ``train`` and
-            ``val``, bad classes, or two labels of one form for one picture.
+        DataError: No pictures, no lists, an empty one, names without a picture, a picture in both
+            ``train`` and ``val``, bad classes, or two labels of one form for one picture.
     """
     images = list_files(root / "JPEGImages")
+    if not images:
+        raise DataError(f"{root / 'JPEGImages'}: has no pictures. Put them there.")
     lists, masks = read_lists(root, images)
     classes = _read_classes(root)
     labels: dict[Form, dict[str, Label]] = {
