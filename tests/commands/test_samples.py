@@ -56,6 +56,8 @@ SAMPLES: list[tuple[str, str, set[Form], str]] = [
     ("voc_dataset/voc_dataset3", "voc", {"boxes", "tags"}, ""),
 ]
 NOT_TRAINED: dict[str, str] = {
+    "cityscapes_dataset/dataset": "the mask of its one validation picture is void",
+    "cityscapes_dataset/train_dataset": "the mask of its one validation picture is void",
     "cvat_dataset/for_images/export_task": "each of its two pictures has a shape without a label",
     "coco_dataset/coco_panoptic": "the mask of its one training picture has another size",
     "voc_dataset/voc_dataset1": "the labels of its one training picture contradict each other",

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,6 +121,20 @@ def test_the_run_folder_of_a_training(tiny_run: Path, tiny_data: Path) -> None:
         assert overlay.width > 4 * 64
     assert not run.model.training
     assert not run.objective.training
+
+
+def test_val_without_dense_masks_is_not_scored(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    shutil.rmtree(data / "masks")
+    run = command.train(tiny_config(tmp_path / "run", data=data, val_every=2))
+    assert run.step == 2
+    assert not (run.path / "metrics.json").exists()
+    assert "val has no dense masks: nothing is scored" in capsys.readouterr().err
+    assert main(["check", str(data), "--labels", "scribbles"]) == 0
+    assert "so that a training scores nothing" in capsys.readouterr().out
 
 
 def test_a_run_is_not_overwritten(tiny_config: Config, tiny_run: Path) -> None:

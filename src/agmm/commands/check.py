@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from agmm.commands.check_report import as_plain, show
+from agmm.commands.common import training_needs
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets import check as datasets_check
@@ -39,8 +40,8 @@ def check(
     Args:
         data: Folder of the data set.
         labels: Label forms that a training is to use, comma-separated: the split ``train`` is
-            checked for them and ``val`` for dense masks, as ``agmm train`` does. Without any,
-            every split is checked for all the forms that it has.
+            checked for them and ``val`` for dense masks if it has any, as ``agmm train`` does.
+            Without any, every split is checked for all the forms that it has.
         format: Layout of the data set; ``auto`` recognises it.
         mapping: YAML file with classes to rename, merge or drop: lines ``old: new``, ``old: null``.
         clip_boxes: As in ``agmm train``.
@@ -63,7 +64,7 @@ def check(
 
 
 def _required(dataset: Dataset, labels: tuple[Form, ...]) -> dict[str, tuple[Form, ...]]:
-    """What each split is checked for; with ``labels`` as `agmm.commands.train` has it."""
+    """What each split is checked for; with ``labels`` as a training reads it."""
     found = {
         split: tuple(form for form in FORMS if any(form in record.labels for record in records))
         for split, records in dataset.splits.items()
@@ -71,8 +72,7 @@ def _required(dataset: Dataset, labels: tuple[Form, ...]) -> dict[str, tuple[For
     if not labels:
         return found
     dataset.split("train")
-    needed: dict[str, tuple[Form, ...]] = {"train": labels, "val": ("dense",)}
-    return {split: needed.get(split, forms) for split, forms in found.items()}
+    return found | training_needs(dataset, labels)
 
 
 def _format_of(data: Path | str, given: str) -> str:

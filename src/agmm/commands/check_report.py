@@ -50,7 +50,7 @@ def warnings_of(dataset: Dataset, report: Report) -> list[str]:
     if "train" not in dataset.splits:
         found.append("there is no split train, so that nothing can be trained")
     if "val" in dataset.splits and "dense" not in report.counts["val"]:
-        found.append("val: has no dense masks, which a training needs to validate")
+        found.append("val: has no dense masks, so that a training scores nothing")
     return found
 
 

@@ -13,10 +13,26 @@ from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import ConfigError, DataError
+from agmm.labels.forms import Form
 from agmm.training.progress import progress_bar
 from agmm.training.run import MAPPING, Run
 
 T = TypeVar("T")
+
+
+def training_needs(dataset: Dataset, labels: tuple[Form, ...]) -> dict[str, tuple[Form, ...]]:
+    """Tell which forms of label a training reads of which split.
+
+    Args:
+        dataset: The data set.
+        labels: What it trains on.
+
+    Returns:
+        ``labels`` of ``train``, and dense masks of ``val`` where any picture there has one: without
+        them nothing can be scored, and ``val`` is not read.
+    """
+    scored = any("dense" in record.labels for record in dataset.splits.get("val", ()))
+    return {"train": labels, **({"val": ("dense",)} if scored else {})}
 
 
 def pick_device(name: str) -> torch.device:

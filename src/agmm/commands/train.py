@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agmm.commands.common import pick_device, usable_dataset
+from agmm.commands.common import pick_device, training_needs, usable_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.label import label_record
 from agmm.commands.parsing import build_parser, parse, recipe_words
@@ -19,7 +19,6 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
 from agmm.evaluation.confusion import Scores
-from agmm.labels.forms import Form
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
@@ -96,9 +95,11 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
 
 def _open(config: TrainConfig, console: Console) -> Dataset:
     dataset = read_dataset(config.data, format=config.format, mapping=config.mapping)
-    required: dict[str, tuple[Form, ...]] = {"train": config.labels}
-    if "val" in dataset.splits:
-        required["val"] = ("dense",)
+    required = training_needs(dataset, config.labels)
+    if "val" in dataset.splits and "val" not in required:
+        console.print("val has no dense masks: nothing is scored", highlight=False)
+        splits = {name: records for name, records in dataset.splits.items() if name != "val"}
+        dataset = replace(dataset, splits=splits)
     return usable_dataset(
         dataset,
         required,
