@@ -56,6 +56,13 @@ CVAT = """<annotations><meta><task><labels><label><name>cat</name></label></labe
 <polygon label="cat" points="0,0;2,0;2,2" z_order="1"/><polyline label="cat" points="0,1;2,2"/>
 <mask label="cat" rle="0,1,1,2" left="1" top="0" width="2" height="2"/><tag label="cat"/>
 <points label="cat" points="1,1;2,2"/></image></annotations>"""
+COCO = """{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 3}],
+"categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog", "color": [1, 2, 3]}],
+"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2, 2], "iscrowd": 0,
+"segmentation": [[0, 0, 2, 0, 2, 2]]}, {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": 1,
+"bbox": [1, 0, 3, 3], "segmentation": {"size": [3, 4], "counts": [3, 6, 3]}},
+{"id": 3, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1],
+"segmentation": {"size": [3, 4], "counts": "363"}}]}"""
 LABELME = """{"version": "5.5.0", "shapes": [
 {"label": "cat", "shape_type": "polygon", "points": [[0, 0], [2, 0], [2, 2]]},
 {"label": "cat", "shape_type": "circle", "points": [[1, 1], [2, 1]]},
@@ -164,6 +171,39 @@ def tiny_samples() -> list[Sample]:
         Sample("labelme-web", {"Annotations/a.xml": WEB.encode(), "Images/a.png": picture()}),
         Sample("label-studio", {"export.json": STUDIO.encode(), "images/a.png": picture()}),
         Sample("scribblesup", {"a.xml": STROKES.encode(), "a.png": large}),
+        Sample(
+            "coco", {"annotations/instances_train.json": COCO.encode(), "images/a.png": picture()}
+        ),
+        *_published_samples(),
+    ]
+
+
+def _published_samples() -> list[Sample]:
+    """Make the layouts of Cityscapes, ADE20K, CamVid and mmsegmentation."""
+    ids = picture(values=[[7, 7, 11, 0]] * 3)
+    city = "train/bonn/bonn_000000_000000"
+    cityscapes = {
+        f"leftImg8bit/{city}_leftImg8bit.png": picture(),
+        f"gtFine/{city}_gtFine_labelIds.png": ids,
+    }
+    ade20k = {
+        "images/training/ADE_train_1.jpg": picture("jpg"),
+        "annotations/training/ADE_train_1.png": picture(values=[[0, 1, 2, 150]] * 3),
+    }
+    camvid = {
+        "train/a.png": picture(),
+        "trainannot/a.png": picture(values=[[0, 1, 10, 11]] * 3),
+    }
+    mmseg = {
+        "img_dir/train/a.jpg": picture("jpg"),
+        "ann_dir/train/a.png": picture(values=[[0, 1, 1, 255]] * 3),
+        "classes.txt": b"background\ncat\n",
+    }
+    return [
+        Sample("cityscapes", cityscapes),
+        Sample("ade20k", ade20k),
+        Sample("camvid", camvid),
+        Sample("mmseg", mmseg),
     ]
 
 

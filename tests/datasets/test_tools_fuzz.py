@@ -18,5 +18,5 @@ def test_damage_raises_nothing_but_our_errors() -> None:
         tally = harness["fuzz"](samples, seed=0, go_on=lambda count: count < 50 * len(samples))
 
     assert tally.defects == {}
-    assert len(tally.inputs) == len(samples) == 8
+    assert len(tally.inputs) == len(samples) == 13
     assert all(refused > 15 for refused in tally.refused.values())
