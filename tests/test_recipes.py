@@ -237,7 +237,8 @@ def data_of(recipe: str, form: str, folder: Path) -> Path:
     write(folder / name)
     if form in forms:
         return folder / name
-    simulate(folder / name, out=folder / form, form=(form,), format=name, workers=1)  # type: ignore[arg-type]
+    blocks = {"block_share": 0.5, "block_size": 8}  # some in every crop of the test
+    simulate(folder / name, out=folder / form, form=(form,), format=name, workers=1, **blocks)  # type: ignore[arg-type]
     return folder / form
 
 
