@@ -15,19 +15,23 @@ from agmm.labels.forms import Form
 _AMOUNTS: Mapping[str, str] = {"tags": "", "boxes": "boxes", "points": "clicks"}
 """What is counted of a form beside pictures; pixels of all others."""
 
-_TRAINED = ("train", "val")
-"""The splits that a training reads."""
-
 _LISTED, _CLASS_WIDTH, _COLUMN_WIDTH = 20, 24, 16
 
 
 def faults_of(report: Report) -> list[Skipped]:
     """Give the faults that a training would stop at: those of the splits that it reads.
 
-    In a data set without the split ``train`` all count.
+    It reads ``train``, and ``val`` if there are dense masks to score on. In a data set without the
+    split ``train`` all count.
     """
-    splits = _TRAINED if "train" in report.faults else tuple(report.faults)
-    return [fault for split in splits for fault in report.faults.get(split, ())]
+    scored = "dense" in report.counts.get("val", ())
+    read = {"train", "val"} if scored else {"train"}
+    return [
+        fault
+        for split, faults in report.faults.items()
+        for fault in faults
+        if split in read or "train" not in report.faults
+    ]
 
 
 def warnings_of(dataset: Dataset, report: Report) -> list[str]:

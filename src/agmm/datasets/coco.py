@@ -9,10 +9,10 @@
     SPLIT/_annotations.coco.json     with the pictures of the split, as Roboflow exports them
     classes.txt                      the classes; else the categories of the files, sorted by id
 
-One kind is read, the first that is there of ``panoptic``, ``stuff``, ``instances``,
-``person_keypoints`` and ``labels``, as each has classes of its own; the formats ``coco-stuff``, …
-choose another one. ``image_info`` gives the pictures of splits that have nothing else; ``captions``
-have no classes and are refused where there is nothing else.
+One kind is read, as each has classes of its own: the one that most splits have, and of several the
+first of ``panoptic``, ``stuff``, ``instances``, ``person_keypoints`` and ``labels``; the formats
+``coco-stuff``, … choose another one. ``image_info`` gives the pictures of splits that have nothing
+else; ``captions`` have no classes and are refused where there is nothing else.
 
 ========================== ======================== =========================== ==================
 kind                       tags                     boxes                       dense masks

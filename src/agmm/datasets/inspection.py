@@ -110,7 +110,7 @@ def _read(
         image = read_image(record.image)
         size = (image.shape[0], image.shape[1])
         digest = hashlib.blake2b(
-            image.tobytes(), digest_size=16, salt=f"{image.shape[1]}".encode()
+            np.ascontiguousarray(image).data, digest_size=16, salt=f"{image.shape[1]}".encode()
         ).digest()
     except DataError as error:
         reasons.append(str(error))
