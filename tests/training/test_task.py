@@ -15,7 +15,7 @@ from agmm.data.dataset import Sample
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.objectives import build_objective
 from agmm.training.run import checkpoint_path
-from agmm.training.task import SegmentationTask, parameter_groups
+from agmm.training.task import SegmentationTask, average_weights, parameter_groups
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -56,7 +56,7 @@ def test_an_encoder_from_scratch_learns_at_the_full_rate(
 def test_the_averaged_weights_follow_the_exponential_average(
     network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """First update: a copy. Second, by hand: 0.9 · first + 0.1 · second."""
+    """First update: a copy. Second, by hand: 2/11 · first + 9/11 · second."""
     objective = build_objective("partial-ce", 3, network.feature_channels, {})
     task = SegmentationTask(network, objective, tiny_config(tmp_path, ema_decay=0.9), 10)
     weight = next(network.parameters())
@@ -66,8 +66,31 @@ def test_the_averaged_weights_follow_the_exponential_average(
         task.averaged.update_parameters(network)
         weight.fill_(2.0)
         task.averaged.update_parameters(network)
-    torch.testing.assert_close(averaged, torch.full_like(averaged, 1.1))
+    torch.testing.assert_close(averaged, torch.full_like(averaged, 20 / 11))
     assert not averaged.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("decay", "number", "expected"),
+    [
+        (0.99, 1, 20 / 11),  # 2/11 · 1 + 9/11 · 2
+        (0.99, 8, 1.5),  # 9/18
+        (0.99, 890, 1.01),  # from here on the decay itself
+        (0.99, 100_000, 1.01),
+        (0.0, 5, 2.0),
+    ],
+)
+def test_the_decay_of_the_average_rises(decay: float, number: int, expected: float) -> None:
+    averaged = [torch.ones(2), torch.ones(1)]
+    average_weights(decay, averaged, [torch.full((2,), 2.0), torch.full((1,), 2.0)], number)
+    assert averaged[0].tolist() == pytest.approx([expected] * 2)
+    assert averaged[1].tolist() == pytest.approx([expected])
+
+
+def test_whole_numbers_are_taken_over_and_not_averaged() -> None:
+    averaged = [torch.tensor(3)]
+    average_weights(0.99, averaged, [torch.tensor(7)], 1000)
+    assert averaged[0].item() == 7
 
 
 def test_the_averaged_network_never_leaves_eval_mode(

@@ -93,8 +93,8 @@ class TrainConfig:
             frozen: weights and norms stay as they are, and training takes less memory.
         weight_decay: Weight decay on matrices and kernels; never on biases and norms.
         clip_norm: Largest norm of the gradient; 0 = no clipping.
-        ema_decay: Decay of the averaged weights that are evaluated and saved, per step;
-            0 = the last weights themselves.
+        ema_decay: Decay of the averaged weights that are evaluated and saved, per step; it rises
+            to this value as ``(1 + n) / (10 + n)`` after n steps; 0 = the last weights themselves.
         warmup: Share of the steps over which a method's self-supervised terms rise from 0.
         objective: Options of the method's objective by name, e.g. ``--objective.mutual 0.2``.
         seed: Seed of the weights, the order of the pictures and their augmentation.

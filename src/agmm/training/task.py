@@ -1,13 +1,14 @@
 """The Lightning task: one step is network, objective, averaged weights; nothing else."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from agmm.config import TrainConfig
 from agmm.data.dataset import Sample, view_seed
@@ -43,7 +44,7 @@ class SegmentationTask(L.LightningModule):
         self.config, self.max_steps = config, max_steps
         self.averaged = AveragedModel(
             copy.deepcopy(model),
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),  # type: ignore[no-untyped-call]
+            multi_avg_fn=partial(average_weights, config.ema_decay),
             use_buffers=True,
         ).requires_grad_(requires_grad=False)
         k = model.num_classes
@@ -150,6 +151,29 @@ class SegmentationTask(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+@torch.no_grad()
+def average_weights(
+    decay: float, averaged: list[Tensor], current: list[Tensor], number: Tensor | int
+) -> None:
+    """Move the averaged weights by ``1 − min(decay, (1 + n) / (10 + n))`` towards the current ones.
+
+    The decay rises, as in timm's ModelEmaV3, so that the average lets go of the random weights and
+    of the norms' first statistics within some steps. With the full decay from the first step on, it
+    says nothing of use for ``1 / (1 - decay)`` steps, and an objective that follows it learns that.
+
+    Args:
+        decay: Decay after many steps, from 0 to below 1.
+        averaged: Averaged weights or buffers of one type; they change in place.
+        current: Those of the network, in the same order.
+        number: Averages so far n, at least 1.
+    """
+    rising = min(decay, (1 + float(number)) / (10 + float(number)))
+    if averaged[0].is_floating_point():
+        torch._foreach_lerp_(averaged, current, 1 - rising)
+    else:  # the norms' number of batches
+        torch._foreach_copy_(averaged, current)
 
 
 def hold_frozen_encoder(model: Segmenter | Classifier, config: TrainConfig) -> None:
