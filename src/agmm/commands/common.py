@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from agmm.datasets.check import Required, checked
+from agmm.datasets.check import Required, checked, empty_labels
 from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
@@ -110,7 +110,7 @@ def usable_dataset(
     for split, names in usable.unlabelled.items():
         if names:
             console.print(
-                f"{split}: {len(names)} pictures have an empty label, e.g. {names[0]}",
+                f"{split}: {empty_labels(names)}",
                 markup=False,
                 soft_wrap=True,
             )
