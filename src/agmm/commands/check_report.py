@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agmm.datasets.check import FormCounts, Report, empty_labels
+from agmm.commands.common import empty_labels
+from agmm.datasets.check import FormCounts, Report
 from agmm.datasets.records import Dataset, Skipped
 from agmm.datasets.text import counted
 from agmm.labels.forms import Form

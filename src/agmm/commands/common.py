@@ -8,10 +8,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from agmm.datasets.check import Required, checked, empty_labels
+from agmm.datasets.check import Required, checked
 from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
+from agmm.datasets.text import counted
 from agmm.errors import ConfigError, DataError
 from agmm.labels.forms import Form
 from agmm.training.progress import progress_bar
@@ -81,6 +82,23 @@ def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
             f"{data}: has the classes {', '.join(names)}, but {run.path} was trained with "
             f"{', '.join(run.classes.names)}; give a data set with the same classes.txt"
         )
+
+
+def empty_labels(names: Sequence[str]) -> str:
+    """Say how many pictures have a label that says nothing.
+
+    Args:
+        names: Their names, at least one.
+
+    Returns:
+        How many, with the first one.
+
+    Example:
+        >>> empty_labels(["a"])
+        '1 picture has an empty label, e.g. a'
+    """
+    have = "has" if len(names) == 1 else "have"
+    return f"{counted(len(names), 'picture')} {have} an empty label, e.g. {names[0]}"
 
 
 def usable_dataset(

@@ -177,23 +177,6 @@ def faults_told(faults: Sequence[Skipped]) -> str:
     return f"{counted(len(faults), 'fault')} in {counted(len(files), 'file')}"
 
 
-def empty_labels(names: Sequence[str]) -> str:
-    """Say how many pictures have a label that says nothing.
-
-    Args:
-        names: Their names, at least one.
-
-    Returns:
-        How many, with the first one.
-
-    Example:
-        >>> empty_labels(["a"])
-        '1 picture has an empty label, e.g. a'
-    """
-    have = "has" if len(names) == 1 else "have"
-    return f"{counted(len(names), 'picture')} {have} an empty label, e.g. {names[0]}"
-
-
 def _inspect_all(
     dataset: Dataset,
     required: Required,
