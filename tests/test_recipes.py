@@ -21,7 +21,7 @@ from agmm.config import STAGES, TrainConfig, as_plain, from_plain, read_yaml, re
 from agmm.datasets.classes import Classes, voc_colors
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.voc import VOC_CLASSES
-from agmm.shapes import MaskArray
+from agmm.shapes import IGNORE_INDEX, MaskArray
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -143,26 +143,30 @@ def rectangle(mask: MaskArray, value: int) -> tuple[int, int, int, int]:
 
 
 def write_voc(root: Path) -> None:
-    """VOC 2012 with the clicks of What's the Point and the strokes of ScribbleSup."""
+    """VOC 2012 with the clicks of What's the Point and the strokes of ScribbleSup.
+
+    A picture has one object: its activation map is divided by its maximum, so that even a
+    classifier that has learnt nothing gives a seed. Where it gives two classes equal maps, it
+    gives none.
+    """
     classes = Classes(VOC_CLASSES, voc_colors(len(VOC_CLASSES)))
     clicks = {}
     for number in range(2):
-        name, mask = f"2007_00000{number}", picture(number, (48, 64), (0, 8, 15))
+        name, k = f"2007_00000{number}", (8, 15)[number]
+        mask = picture(number, (48, 64), (0, k, 0))
         save_image(root / f"JPEGImages/{name}.jpg", mask)
         write_index_mask(root / f"SegmentationClass/{name}.png", mask, classes)
         clicks[name] = [{"x": 2, "y": 2, "cls": 0, "rank": 0}]
-        objects, strokes = "", ""
-        for k in (8, 15):
-            left, top, right, bottom = rectangle(mask, k)
-            clicks[name].append({"x": left + 5, "y": top + 5, "cls": k, "rank": 0})
-            objects += (
-                f"<object><name>{VOC_CLASSES[k]}</name><bndbox><xmin>{left + 1}</xmin>"
-                f"<ymin>{top + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>"
-            )
-            points = "".join(
-                f"<point><X>{left + 4 + step}</X><Y>{top + 6}</Y></point>" for step in range(8)
-            )
-            strokes += f"<polygon><tag>{VOC_CLASSES[k]}</tag>{points}</polygon>"
+        left, top, right, bottom = rectangle(mask, k)
+        clicks[name].append({"x": left + 5, "y": top + 5, "cls": k, "rank": 0})
+        objects = (
+            f"<object><name>{VOC_CLASSES[k]}</name><bndbox><xmin>{left + 1}</xmin>"
+            f"<ymin>{top + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>"
+        )
+        points = "".join(
+            f"<point><X>{left + 4 + step}</X><Y>{top + 6}</Y></point>" for step in range(8)
+        )
+        strokes = f"<polygon><tag>{VOC_CLASSES[k]}</tag>{points}</polygon>"
         for folder, text in (("Annotations", objects), ("scribblesup", strokes)):
             (root / folder).mkdir(exist_ok=True)
             (root / folder / f"{name}.xml").write_text(f"<annotation>{text}</annotation>")
@@ -172,27 +176,27 @@ def write_voc(root: Path) -> None:
 
 
 def write_coco(root: Path) -> None:
-    """COCO 2017, instances with polygons."""
+    """COCO 2017, instances with polygons; one object per picture, as in `write_voc`."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(2):
-        mask = picture(number, (48, 64), (0, 1, 17))
+        category = (1, 17)[number]
+        mask = picture(number, (48, 64), (0, category, 0))
         file = f"00000000000{number}.jpg"
         save_image(root / f"images/train2017/{file}", mask)
         images.append({"id": number, "file_name": file, "height": 48, "width": 64})
-        for category in (1, 17):
-            left, top, right, bottom = rectangle(mask, category)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": category,
-                    "bbox": [left, top, right - left, bottom - top],
-                    "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
-                    "area": (right - left) * (bottom - top),
-                    "iscrowd": 0,
-                }
-            )
+        left, top, right, bottom = rectangle(mask, category)
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": category,
+                "bbox": [left, top, right - left, bottom - top],
+                "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 0,
+            }
+        )
     categories = [{"id": 1, "name": "person"}, {"id": 17, "name": "cat"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations").mkdir()
@@ -240,7 +244,7 @@ def data_of(recipe: str, form: str, folder: Path) -> Path:
 
 
 def take_a_step(recipe: str, form: str, data: Path, out: Path, **changes: Any) -> TrainConfig:
-    """Train as the recipe says, but one step on two small crops; check the loss."""
+    """Train as the recipe says, but one step on two small crops; check the seeds and the loss."""
     values = read_yaml(recipe_path(recipe))
     small: dict[str, Any] = {"crop": (64, 64), "batch_size": 2}
     values |= {
@@ -265,6 +269,9 @@ def take_a_step(recipe: str, form: str, data: Path, out: Path, **changes: Any) -
     assert len(losses) == 1
     assert math.isfinite(losses[0])
     assert losses[0] > 0
+    made = [np.asarray(Image.open(file)) for file in (out / "seeds").rglob("*.png")]
+    assert len(made) == (2 if form in {"tags", "boxes"} else 0)
+    assert all((seeds != IGNORE_INDEX).any() for seeds in made)
     shutil.rmtree(out)  # up to 2 GB of checkpoints
     return run.config
 

@@ -48,7 +48,21 @@ def test_contradictions_are_listed_with_file_pixel_and_both_sources(
     printed = capsys.readouterr()
     assert "images/train/a.png: the box round the pixel x=" in printed.out
     assert "is class 1 in boxes, which the tags do not name" in printed.out
-    assert "1 faults in 1 files" in printed.err
+    assert "1 fault in 1 file" in printed.err
+
+
+def test_what_cannot_be_read_is_told_below_the_counts(
+    data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (data / "images/train/a.png").write_bytes(b"no picture")
+
+    assert main(["check", str(data), "--labels", "tags", "--json", f"{tmp_path}/f.json"]) == 1
+
+    printed = capsys.readouterr().out.splitlines()
+    assert ["not", "readable", "1"] in [line.split() for line in printed]
+    assert any(line.split() == ["red", "2"] for line in printed)
+    train = json.loads((tmp_path / "f.json").read_text())["splits"]["train"]
+    assert (train["labels"]["tags"]["pictures"], train["labels"]["tags"]["not_readable"]) == (3, 1)
 
 
 def test_boxes_are_repaired_on_demand(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +80,7 @@ def test_a_split_without_labels_is_no_fault(data: Path, capsys: pytest.CaptureFi
     Image.new("RGB", (5, 4), (1, 2, 3)).save(data / "images/test/g.png")
 
     assert main(["check", str(data)]) == 0
-    assert "test: 1 pictures, 5x4 pixels, no labels" in capsys.readouterr().out
+    assert "test: 1 picture, 5x4 pixels, no labels" in capsys.readouterr().out
     assert main(["check", str(data), "--labels", "boxes"]) == 0
 
 
@@ -93,6 +107,7 @@ def test_everything_is_in_the_json(boxed_data: Path, tmp_path: Path) -> None:
     assert (train["pictures"], train["sizes"]) == (4, [[48, 64], [48, 64]])
     assert train["labels"]["tags"] == {
         "pictures": 4,
+        "not_readable": 0,
         "unlabelled": None,
         "pictures_per_class": {"background": 0, "red": 3, "blue": 2},
         "amount_per_class": {"background": 0, "red": 3, "blue": 2},

@@ -86,7 +86,7 @@ def test_pictures_with_an_empty_label_are_told(
 
     usable_dataset(read_dataset(root), {"train": ("points",)}, skip_bad=False, console=console)
 
-    assert "train: 1 pictures have an empty label, e.g. c" in console.export_text()
+    assert "train: 1 picture has an empty label, e.g. c" in console.export_text()
 
 
 def test_tracked_gives_every_item_and_is_silent_on_a_pipe(console: Console) -> None:

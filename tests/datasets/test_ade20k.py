@@ -10,17 +10,11 @@ import pytest
 
 from agmm.datasets.ade20k import ADE20K_CLASSES
 from agmm.datasets.reader import read_dataset
-from agmm.datasets.records import Record, Unmatched
+from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
-from agmm.labels.annotations import DenseMask
+from tests.datasets.reading import mask, names
 
 Draw = Callable[..., Path]
-
-
-def mask_of(record: Record) -> np.ndarray:
-    label = record.labels["dense"]()
-    assert isinstance(label, DenseMask)
-    return label.mask
 
 
 @pytest.fixture
@@ -34,13 +28,13 @@ def ade(tmp_path: Path, draw: Draw) -> Path:
 @pytest.mark.parametrize("format_", ["auto", "ade20k"])
 def test_the_layout_is_read(ade: Path, format_: str) -> None:
     dataset = pickle.loads(pickle.dumps(read_dataset(ade, format=format_)))
-    assert {s: [r.name for r in rs] for s, rs in dataset.splits.items()} == {
+    assert names(dataset) == {
         "train": ["ADE_train_1"],
         "val": ["ADE_val_1"],
     }
     assert len(dataset.classes) == 150
     assert (dataset.classes.names[12], dataset.classes.names[149]) == ("person", "flag")
-    assert mask_of(dataset.splits["val"][0]).tolist() == [[255, 0, 12, 149]] * 3
+    assert mask(dataset.splits["val"][0]) == [[255, 0, 12, 149]] * 3
     assert dataset.unmatched == ()
 
 
@@ -74,7 +68,7 @@ def test_the_real_sample(shared: Path) -> None:
     root = shared / "data/formats/ade20k_sceneparsing"
     records = read_dataset(root).splits["train"]
     assert [r.name for r in records] == [f"ADE_val_0000000{n}" for n in (1, 2, 3)]
-    values, counts = np.unique(mask_of(records[0]), return_counts=True)
+    values, counts = np.unique(mask(records[0]), return_counts=True)
     # Values 0, 1, 2, 3, 5, 7, 10, 18 of the file: other, wall, building, sky, tree, road, grass,
     # plant.
     assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == {

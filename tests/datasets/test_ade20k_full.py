@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from agmm.datasets.reader import read_dataset
-from agmm.datasets.records import Dataset
 from agmm.errors import DataError
-from agmm.labels.annotations import DenseMask
+from tests.datasets.reading import masks
 
 Draw = Callable[..., Path]
 SKY, DOOR, NONE = (10, 3, 1), (20, 4, 2), (0, 0, 0)
@@ -29,16 +28,6 @@ OBJECTS = [entry(), entry(516, "Door, entry"), entry(9, "knob", 1)]
 def write(root: Path, name: str, objects: object) -> None:
     content = {"annotation": {"object": objects}}
     (root / f"{name}.json").write_text(json.dumps(content))
-
-
-def masks(dataset: Dataset) -> dict[str, dict[str, list[list[int]]]]:
-    found: dict[str, dict[str, list[list[int]]]] = {}
-    for split, records in dataset.splits.items():
-        for record in records:
-            label = record.labels["dense"]()
-            assert isinstance(label, DenseMask)
-            found.setdefault(split, {})[record.name] = label.mask.tolist()
-    return found
 
 
 def counts(rows: list[list[int]]) -> dict[int, int]:

@@ -10,24 +10,13 @@ from PIL import Image
 
 from agmm.datasets.camvid import CAMVID
 from agmm.datasets.reader import read_dataset
-from agmm.datasets.records import Dataset, Unmatched
+from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
-from agmm.labels.annotations import DenseMask
+from tests.datasets.reading import mask, names
 
 Draw = Callable[..., Path]
 VOID, SKY, CAR = (0, 0, 0), (128, 128, 128), (64, 0, 128)
 COLORS = "128 128 128\tSky\n# a note\n64 0 128\t\tCar\n0 0 0 Void\n"
-
-
-def names(dataset: Dataset) -> dict[str, list[str]]:
-    return {split: [r.name for r in records] for split, records in dataset.splits.items()}
-
-
-def mask(dataset: Dataset, split: str = "train", index: int = 0) -> list[list[int]]:
-    label = dataset.splits[split][index].labels["dense"]()
-    assert isinstance(label, DenseMask)
-    rows: list[list[int]] = label.mask.tolist()
-    return rows
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def test_segnet_without_lists(segnet: Path, format_: str) -> None:
     assert names(dataset) == {"test": ["d"], "train": ["a", "b"], "val": ["c"]}
     assert dataset.classes == CAMVID
     assert (CAMVID.names[8], CAMVID.colors[8]) == ("car", CAR)
-    assert mask(dataset) == [[0, 10, 255, 255]] * 3
+    assert mask(dataset.splits["train"][0]) == [[0, 10, 255, 255]] * 3
     assert dataset.unmatched == ()
 
 
@@ -54,14 +43,14 @@ def test_segnet_with_lists_from_a_folder_above(segnet: Path) -> None:
         (segnet / f"{split}.txt").write_text(f"{line}\n")
     dataset = read_dataset(segnet)
     assert names(dataset) == {"test": ["d"], "train": ["a"], "val": ["c"]}
-    assert mask(dataset, "val") == [[0, 10, 255, 255]] * 3
+    assert mask(dataset.splits["val"][0]) == [[0, 10, 255, 255]] * 3
 
 
 def test_names_of_classes_may_be_given(segnet: Path) -> None:
     (segnet / "classes.txt").write_text("\n".join(f"class {k}" for k in range(12)))
     dataset = read_dataset(segnet)
     assert len(dataset.classes) == 12
-    assert mask(dataset) == [[0, 10, 11, 255]] * 3  # 11 is a class now
+    assert mask(dataset.splits["train"][0]) == [[0, 10, 11, 255]] * 3  # 11 is a class now
 
 
 @pytest.mark.parametrize("indices", [False, True])
@@ -76,7 +65,7 @@ def test_the_layout_of_datumaro(tmp_path: Path, draw: Draw, indices: bool) -> No
     assert names(dataset) == {"train": ["0 1", "2"]}
     assert dataset.classes.names == ("Sky", "Car")
     assert dataset.classes.colors == (SKY, CAR)
-    assert mask(dataset) == [[255, 0, 1, 1]] * 3
+    assert mask(dataset.splits["train"][0]) == [[255, 0, 1, 1]] * 3
     assert dict(dataset.splits["train"][1].labels) == {}
 
 
@@ -88,7 +77,7 @@ def test_as_published(tmp_path: Path, draw: Draw) -> None:
     (tmp_path / "label_colors.txt").write_text(COLORS)
     dataset = read_dataset(tmp_path)
     assert names(dataset) == {"train": ["0001TP_1"]}
-    assert mask(dataset) == [[255, 0, 1, 1]] * 3
+    assert mask(dataset.splits["train"][0]) == [[255, 0, 1, 1]] * 3
     assert dataset.unmatched == (Unmatched("0001TP_9", extra, "dense", "train"),)
     draw("more/0001TP_1.png")
     with pytest.raises(DataError, match="two pictures of one name"):
@@ -103,7 +92,7 @@ def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) ->
     )
     dataset = read_dataset(tmp_path)
     assert dataset.classes.names == ("Car", "Sky")
-    assert mask(dataset) == [[255, 1, 0, 0]] * 3
+    assert mask(dataset.splits["train"][0]) == [[255, 1, 0, 0]] * 3
 
 
 @pytest.mark.parametrize(
@@ -203,4 +192,4 @@ def test_real_masks_in_this_layout(shared: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         assert dataset.splits[split][0].name == folder.splits[split][0].name.rpartition("/")[2]
         expected = folder.splits[split][0].labels["dense"]().mask  # type: ignore[union-attr]
-        assert mask(dataset, split) == expected.tolist()
+        assert mask(dataset.splits[split][0]) == expected.tolist()

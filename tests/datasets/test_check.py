@@ -72,7 +72,7 @@ FAULTS: dict[str, tuple[Callable[[Path, Draw], object], str]] = {
 def test_every_fault_names_file_and_remedy(tiny: Path, draw: Draw, fault: str) -> None:
     spoil, message = FAULTS[fault]
     spoil(tiny, draw)
-    with pytest.raises(DataError, match=rf"1 faults in 1 files:\n  .*{message}"):
+    with pytest.raises(DataError, match=rf"1 fault in 1 file:\n  .*{message}"):
         checked(read_dataset(tiny), BOTH)
 
 
@@ -218,7 +218,7 @@ def test_faulty_boxes_are_faults_one_by_one(boxed: Path) -> None:
     with pytest.raises(DataError) as caught:
         checked(read_dataset(boxed), {"train": ("boxes",)})
     message = str(caught.value)
-    assert "2 faults in 1 files" in message
+    assert "2 faults in 1 file" in message
     where = "a.jpg: boxes: box {} of class 2 at {} "
     assert where.format(2, "(3, 0, 2, 1)") + "has its corners in the wrong order." in message
     assert where.format(3, "(3, 0, 9, 1)") + "reaches out of the picture of 4x3 pixels." in message
@@ -313,6 +313,41 @@ def test_a_contradiction_names_picture_pixel_and_forms(tiny: Path, draw: Draw) -
         checked(read_dataset(tiny), {"train": ("points", "blocks")})
 
 
+def test_what_a_faulty_picture_has_is_counted_as_far_as_it_can_be_read(
+    tiny: Path, draw: Draw
+) -> None:
+    """Of three pictures one contradicts itself, and one has a label that cannot be read."""
+    draw("images/train/d.jpg")
+    draw("points/d.png", [[0, 255, 255, 255]] * 3)
+    for name, values in (("a", [[1, 1, 1, 1]] * 3), ("b", [[1, 7, 1, 1]] * 3)):
+        draw(f"blocks/{name}.png", values)
+    report = check(read_dataset(tiny), {"train": ("points", "blocks")})
+    assert {fault.name for fault in report.faults["train"]} == {"a", "b"}
+    counts = report.counts["train"]
+    assert counts["points"] == FormCounts(3, (5, 2), ())
+    assert counts["blocks"] == FormCounts(1, (0, 12), (), left_out=1)
+    assert (counts["blocks"].pictures_per_class, counts["blocks"].pixels) == ((0, 1), 12)
+
+
+def test_labels_of_a_picture_that_cannot_be_read_are_left_out(boxed: Path) -> None:
+    """The share of its pixels cannot be told, even if its boxes can."""
+    (boxed / "images/train/a.jpg").write_bytes(b"")
+    report = check(read_dataset(boxed), {"train": ("boxes",)})
+    assert report.counts["train"]["boxes"] == FormCounts(1, (0, 2, 1), (), left_out=1)
+
+
+def test_pictures_are_hashed_only_where_duplicates_are_looked_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three have the same pixels."""
+    dataset = read_dataset(tiny)
+    (found,) = check(dataset, BOTH, duplicates=True).duplicates
+    assert [file.name for file in found] == ["a.jpg", "b.jpg", "c.jpg"]
+    monkeypatch.delattr("agmm.datasets.inspection.hashlib.blake2b")
+    assert checked(dataset, BOTH).splits == dataset.splits
+    assert check(dataset, BOTH).duplicates == ()
+
+
 def test_a_picture_that_cannot_be_opened_is_told_once(tiny: Path) -> None:
     (tiny / "images/train/a.jpg").write_bytes(b"")
     assert len(check(read_dataset(tiny), BOTH).faults["train"]) == 1
@@ -320,7 +355,7 @@ def test_a_picture_that_cannot_be_opened_is_told_once(tiny: Path) -> None:
 
 def test_nothing_left_is_an_error_even_if_bad_ones_are_skipped(tiny: Path) -> None:
     (tiny / "masks/val/c.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no usable picture is left in the split 'val'; 1 faults"):
+    with pytest.raises(DataError, match=r"no usable picture is left in the split 'val'; 1 fault "):
         checked(read_dataset(tiny), BOTH, skip_bad=True)
 
 
@@ -343,4 +378,5 @@ def test_the_labels_of_voc_mini_agree_but_for_one_picture(shared: Path) -> None:
     report = check(dataset, {"train": ("tags", "boxes")})
     faults = report.faults["train"]
     assert {fault.name for fault in faults} == {"2008_005245"}
-    assert report.counts["train"]["boxes"].pictures == 999
+    assert report.counts["train"]["boxes"].pictures == 1000
+    assert report.counts["train"]["boxes"].left_out == 0

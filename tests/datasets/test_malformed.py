@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agmm.cli import main
+from tests.datasets.samples import tiny_samples
 
-HARNESS = Path(__file__).parents[2] / "benchmarks" / "fuzz_readers.py"
-SAMPLES = {s.format: s for s in runpy.run_path(str(HARNESS))["tiny_samples"]()}
+SAMPLES = {sample.name: sample for sample in tiny_samples()}
 LAUGHS = (
     b'<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]>'
 )
@@ -148,15 +147,15 @@ CASES |= {
 }
 
 
-def make(root: Path, format_: str) -> None:
-    for name, data in SAMPLES[format_].files.items():
+def make(root: Path, sample: str) -> None:
+    for name, data in SAMPLES[sample].files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
 
 
-def arguments(root: Path, format_: str) -> list[str]:
+def arguments(root: Path, sample: str) -> list[str]:
     mapping = root / "mapping.yaml"
-    words = ["check", str(root), "--format", format_]
+    words = ["check", str(root), "--format", SAMPLES[sample].format]
     return [*words, "--mapping", str(mapping)] if mapping.is_file() else words
 
 
@@ -164,19 +163,19 @@ def test_there_are_enough() -> None:
     assert len(CASES) >= 80
 
 
-@pytest.mark.parametrize("format_", SAMPLES)
-def test_the_samples_are_whole(tmp_path: Path, format_: str) -> None:
-    make(tmp_path, format_)
-    assert main(arguments(tmp_path, format_)) == 0
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_samples_are_whole(tmp_path: Path, sample: str) -> None:
+    make(tmp_path, sample)
+    assert main(arguments(tmp_path, sample)) == 0
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_clear_error(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    format_, file, change = CASES[case]
-    make(tmp_path, format_)
-    (tmp_path / file).write_bytes(change(SAMPLES[format_].files[file]))
+    sample, file, change = CASES[case]
+    make(tmp_path, sample)
+    (tmp_path / file).write_bytes(change(SAMPLES[sample].files[file]))
 
-    assert main(arguments(tmp_path, format_)) in (1, 2)
+    assert main(arguments(tmp_path, sample)) in (1, 2)
 
     printed = capsys.readouterr()
     said = printed.out + printed.err

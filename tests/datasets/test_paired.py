@@ -7,24 +7,13 @@ from pathlib import Path
 import pytest
 
 from agmm.datasets.reader import read_dataset
-from agmm.datasets.records import Dataset, Unmatched
+from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
-from agmm.labels.annotations import DenseMask
+from tests.datasets.reading import mask, names
 
 Draw = Callable[..., Path]
 META = '{"labels": ["background", "cat"], "label_map": {"0": "background", "1": "cat"}'
 COLORED = META + ', "segmentation_colors": [[0, 0, 0], [9, 8, 7]], "background_label": "0"}'
-
-
-def names(dataset: Dataset) -> dict[str, list[str]]:
-    return {split: [r.name for r in records] for split, records in dataset.splits.items()}
-
-
-def mask(dataset: Dataset, split: str = "train") -> list[list[int]]:
-    label = dataset.splits[split][0].labels["dense"]()
-    assert isinstance(label, DenseMask)
-    rows: list[list[int]] = label.mask.tolist()
-    return rows
 
 
 @pytest.fixture
@@ -42,7 +31,7 @@ def test_mmsegmentation(mmseg: Path, draw: Draw, format_: str) -> None:
     dataset = pickle.loads(pickle.dumps(read_dataset(mmseg, format=format_)))
     assert names(dataset) == {"train": ["a"], "val": ["b"]}
     assert dataset.classes.names == ("sky", "road")
-    assert mask(dataset, "val") == [[0, 1, 255, 0]] * 3  # 0 is a class
+    assert mask(dataset.splits["val"][0]) == [[0, 1, 255, 0]] * 3  # 0 is a class
     assert dataset.unmatched == (Unmatched("x", extra, "dense", "val"),)
 
 
@@ -52,7 +41,7 @@ def test_mmsegmentation_without_folders(tmp_path: Path, draw: Draw) -> None:
     draw("ann_dir/a.png", [[0, 1, 255, 0]] * 3)
     dataset = read_dataset(tmp_path)
     assert names(dataset) == {"train": ["a"]}
-    assert mask(dataset) == [[0, 1, 255, 0]] * 3
+    assert mask(dataset.splits["train"][0]) == [[0, 1, 255, 0]] * 3
 
 
 def test_mmsegmentation_needs_classes(mmseg: Path) -> None:
@@ -72,7 +61,7 @@ def test_datumaro(tmp_path: Path, draw: Draw, indices: bool) -> None:
     assert dataset.classes.names == ("background", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (9, 8, 7))
     assert dataset.classes.background == 0
-    assert mask(dataset) == [[0, 1, 255, 0]] * 3
+    assert mask(dataset.splits["train"][0]) == [[0, 1, 255, 0]] * 3
 
 
 def test_datumaro_with_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
@@ -82,7 +71,7 @@ def test_datumaro_with_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
         (tmp_path / split / "dataset_meta.json").write_text(META + "}")
     dataset = read_dataset(tmp_path)
     assert names(dataset) == {"train": ["a"], "val": ["a"]}
-    assert mask(dataset, "val") == [[0, 1, 255, 0]] * 3
+    assert mask(dataset.splits["val"][0]) == [[0, 1, 255, 0]] * 3
     (tmp_path / "train/dataset_meta.json").write_text('{"labels": ["cat", "background"]}')
     with pytest.raises(DataError, match="has other classes than"):
         read_dataset(tmp_path)

@@ -6,22 +6,11 @@ from pathlib import Path
 import pytest
 
 from agmm.datasets.reader import read_dataset
-from agmm.datasets.records import Dataset
 from agmm.errors import DataError
-from agmm.labels.annotations import DenseMask
+from tests.datasets.reading import masks
 
 Draw = Callable[..., Path]
 OFFICIAL, AUGMENTED = [[0, 8, 8, 255]] * 3, [[0, 8, 8, 8]] * 3
-
-
-def masks(dataset: Dataset) -> dict[str, dict[str, list[list[int]]]]:
-    found: dict[str, dict[str, list[list[int]]]] = {}
-    for split, records in dataset.splits.items():
-        for record in records:
-            label = record.labels["dense"]()
-            assert isinstance(label, DenseMask)
-            found.setdefault(split, {})[record.name] = label.mask.tolist()
-    return found
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from agmm.commands.common import training_needs
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets import check as datasets_check
-from agmm.datasets.check import Report
-from agmm.datasets.reader import find_format, read_dataset
+from agmm.datasets.check import Report, faults_told
+from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import FORMS, Form
@@ -56,10 +56,14 @@ def check(
     dataset = read_dataset(data, format=format, mapping=mapping)
     with progress_bar("checking the data", Console(stderr=True)) as progress:
         report = datasets_check.check(
-            dataset, _required(dataset, labels), clip_boxes=clip_boxes, progress=progress
+            dataset,
+            _required(dataset, labels),
+            clip_boxes=clip_boxes,
+            duplicates=True,
+            progress=progress,
         )
     if json is not None:
-        write_json(Path(json), as_plain(dataset, report, _format_of(data, format)))
+        write_json(Path(json), as_plain(dataset, report))
     return dataset, report
 
 
@@ -75,10 +79,6 @@ def _required(dataset: Dataset, labels: tuple[Form, ...]) -> dict[str, tuple[For
     return found | training_needs(dataset, labels)
 
 
-def _format_of(data: Path | str, given: str) -> str:
-    return given if given != "auto" else find_format(Path(data)) or given
-
-
 def main(name: str, arguments: Sequence[str]) -> None:
     """Run the command with the words of its command line.
 
@@ -87,9 +87,9 @@ def main(name: str, arguments: Sequence[str]) -> None:
     """
     values: dict[str, Any] = parse(build_parser(name, check, EXAMPLES), arguments)
     dataset, report = check(**values)
-    faults = show(dataset, report, _format_of(values["data"], values["format"]), Console())
+    faults = show(dataset, report, Console())
     if faults:
         raise DataError(
-            f"{values['data']}: {len(faults)} faults in {len({f.file for f in faults})} files;"
+            f"{values['data']}: {faults_told(faults)};"
             " mend them, or leave these pictures out with --skip-bad of agmm train"
         )

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agmm.commands.common import empty_labels
 from agmm.datasets.check import FormCounts, Report
 from agmm.datasets.records import Dataset, Skipped
+from agmm.datasets.text import counted
 from agmm.labels.forms import Form
 
 _AMOUNTS: Mapping[str, str] = {"tags": "", "boxes": "boxes", "points": "clicks"}
@@ -50,7 +52,7 @@ def warnings_of(dataset: Dataset, report: Report) -> list[str]:
     ]
     for split, names in report.unlabelled.items():
         if names:
-            found.append(f"{split}: {len(names)} pictures have an empty label, e.g. {names[0]}")
+            found.append(f"{split}: {empty_labels(names)}")
     if "train" not in dataset.splits:
         found.append("there is no split train, so that nothing can be trained")
     if "val" in dataset.splits and "dense" not in report.counts["val"]:
@@ -68,13 +70,12 @@ def never_labelled(dataset: Dataset, report: Report) -> list[str]:
     ]
 
 
-def show(dataset: Dataset, report: Report, format_: str, console: Console) -> list[Skipped]:
+def show(dataset: Dataset, report: Report, console: Console) -> list[Skipped]:
     """Print counts, warnings and faults.
 
     Args:
         dataset: What was checked.
         report: What was found.
-        format_: The name of the format.
         console: Where to print.
 
     Returns:
@@ -82,11 +83,13 @@ def show(dataset: Dataset, report: Report, format_: str, console: Console) -> li
     """
     never = never_labelled(dataset, report)
     console.print(
-        f"{dataset.root}: {format_}, {len(dataset.classes)} classes", markup=False, soft_wrap=True
+        f"{dataset.root}: {dataset.format}, {len(dataset.classes)} classes",
+        markup=False,
+        soft_wrap=True,
     )
     for split, records in dataset.splits.items():
         counts = report.counts[split]
-        title = f"{split}: {len(records):,} pictures{_sizes(report.sizes[split])}"
+        title = f"{split}: {counted(len(records), 'picture')}{_sizes(report.sizes[split])}"
         title += "" if counts else ", no labels"
         # Not the table's own title, which would wrap at the table's width.
         console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
@@ -121,13 +124,16 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _table(dataset: Dataset, counts: Mapping[Form, FormCounts], left_out: set[str]) -> Table:
-    """In how many pictures each class is labelled, and how often; the bad ones are left out."""
+    """In how many pictures each class is labelled, and how often."""
     table = Table(box=SIMPLE_HEAD, show_footer=True)
-    table.add_column("class", "pictures\nunlabelled", overflow="fold", max_width=_CLASS_WIDTH - 2)
+    some_left_out = any(found.left_out for found in counts.values())
+    rows = "pictures\nunlabelled" + ("\nnot readable" if some_left_out else "")
+    table.add_column("class", rows, overflow="fold", max_width=_CLASS_WIDTH - 2)
     for form, found in counts.items():
         what = _AMOUNTS.get(form, "pixels")
         header = f"{form}\npictures" + (f" · {what}" if what else "")
         footer = f"{found.pictures:,}\n{_unlabelled(form, found)}"
+        footer += f"\n{found.left_out:,}" if some_left_out else ""
         table.add_column(header, footer, justify="right", no_wrap=True)
     for index, name in enumerate(dataset.classes.names):
         if name not in left_out:
@@ -158,20 +164,19 @@ def _unlabelled(form: Form, found: FormCounts) -> str:
     return f"{100 * share:.1f} %" if share < 0.9995 else "> 99.9 %"
 
 
-def as_plain(dataset: Dataset, report: Report, format_: str) -> dict[str, Any]:
+def as_plain(dataset: Dataset, report: Report) -> dict[str, Any]:
     """Give everything as JSON can hold it.
 
     Args:
         dataset: What was checked.
         report: What was found.
-        format_: The name of the format.
 
     Returns:
         Counts of each split, faults and warnings.
     """
     return {
         "data": str(dataset.root),
-        "format": format_,
+        "format": dataset.format,
         "classes": list(dataset.classes.names),
         "splits": {
             split: {
@@ -195,6 +200,7 @@ def _plain_counts(dataset: Dataset, form: Form, found: FormCounts) -> dict[str, 
     names = dataset.classes.names
     return {
         "pictures": found.pictures,
+        "not_readable": found.left_out,
         "unlabelled": unlabelled_share(form, found),
         "pictures_per_class": dict(zip(names, found.pictures_per_class, strict=True)),
         "amount_per_class": dict(zip(names, found.per_class, strict=True)),

@@ -12,6 +12,7 @@ from agmm.datasets.check import Required, checked
 from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
+from agmm.datasets.text import counted
 from agmm.errors import ConfigError, DataError
 from agmm.labels.forms import Form
 from agmm.training.progress import progress_bar
@@ -83,6 +84,23 @@ def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
         )
 
 
+def empty_labels(names: Sequence[str]) -> str:
+    """Say how many pictures have a label that says nothing.
+
+    Args:
+        names: Their names, at least one.
+
+    Returns:
+        How many, with the first one.
+
+    Example:
+        >>> empty_labels(["a"])
+        '1 picture has an empty label, e.g. a'
+    """
+    have = "has" if len(names) == 1 else "have"
+    return f"{counted(len(names), 'picture')} {have} an empty label, e.g. {names[0]}"
+
+
 def usable_dataset(
     dataset: Dataset,
     required: Required,
@@ -110,7 +128,7 @@ def usable_dataset(
     for split, names in usable.unlabelled.items():
         if names:
             console.print(
-                f"{split}: {len(names)} pictures have an empty label, e.g. {names[0]}",
+                f"{split}: {empty_labels(names)}",
                 markup=False,
                 soft_wrap=True,
             )

@@ -11,6 +11,7 @@ import numpy as np
 
 from agmm.datasets.inspection import Finding, inspect
 from agmm.datasets.records import Dataset, Record, Repaired, Skipped
+from agmm.datasets.text import counted
 from agmm.errors import DataError
 from agmm.labels.forms import Form
 
@@ -29,12 +30,14 @@ class FormCounts:
     """What one form of label amounts to in one split.
 
     Args:
-        pictures: How many pictures have the form, without fault.
+        pictures: How many pictures have the form and can be counted, faulty ones among them.
         per_class: For each class how often it is labelled: pixels, clicks, boxes, or for tags the
             pictures that are tagged with it.
         unlabelled: Names of the pictures whose label is empty: no labelled pixel, box or tag.
         pictures_per_class: For each class in how many of these pictures it is labelled.
         pixels: Pixels of these pictures, labelled or not.
+        left_out: How many more have the form, but cannot be counted, as the picture or this label
+            cannot be read.
     """
 
     pictures: int
@@ -42,6 +45,7 @@ class FormCounts:
     unlabelled: tuple[str, ...]
     pictures_per_class: tuple[int, ...] = field(default=(), compare=False)
     pixels: int = field(default=0, compare=False)
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,15 @@ class Report:
     Args:
         faults: For each split what is wrong, in the order of the records; then the labels without
             a picture.
-        counts: For each split and form what is there, bad pictures left out.
+        counts: For each split and form what is there.
         unlabelled: For each split the names of pictures whose labels say nothing in any form. No
             box and no tag say that there is only background, if the data set has one.
         repaired: The boxes that were repaired, one by one, if they were to be.
         sizes: For each split (H, W) of the smallest and the largest picture, by area, of those
             that can be read; none if there are none.
         duplicates: Pictures of the same pixels in several splits, whose scores would be those of
-            training pictures. That is no fault, as a training would not fail.
+            training pictures. That is no fault, as a training would not fail. None if they were
+            not looked for.
     """
 
     faults: Mapping[str, tuple[Skipped, ...]]
@@ -74,6 +79,7 @@ def check(
     required: Required,
     *,
     clip_boxes: bool = False,
+    duplicates: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Decode all pictures and labels of some splits and tell everything that is wrong.
@@ -91,6 +97,7 @@ def check(
             no label.
         clip_boxes: Repair boxes that reach out of their picture, have their corners in the wrong
             order or no pixel, and list them in ``repaired``, instead of calling them faults.
+        duplicates: Also hash all pictures, to find those that are in several splits.
         progress: Called after each picture with (done, total), in the caller's thread.
 
     Returns:
@@ -99,7 +106,8 @@ def check(
     Raises:
         DataError: A split that the data set does not have.
     """
-    return _report(dataset, required, _inspect_all(dataset, required, clip_boxes, progress))
+    found = _inspect_all(dataset, required, clip_boxes, progress, digest=duplicates)
+    return _report(dataset, required, found)
 
 
 def checked(
@@ -156,8 +164,26 @@ def checked(
     )
 
 
+def faults_told(faults: Sequence[Skipped]) -> str:
+    """Say how many faults there are, and in how many files.
+
+    Args:
+        faults: The faults.
+
+    Returns:
+        Such as "1 fault in 1 file".
+    """
+    files = {fault.file for fault in faults}
+    return f"{counted(len(faults), 'fault')} in {counted(len(files), 'file')}"
+
+
 def _inspect_all(
-    dataset: Dataset, required: Required, clip: bool, progress: Progress | None
+    dataset: Dataset,
+    required: Required,
+    clip: bool,
+    progress: Progress | None,
+    *,
+    digest: bool = False,
 ) -> dict[str, list[Finding]]:
     """Inspect in threads, as Pillow decodes without the interpreter's lock; keeps the order."""
     work = [
@@ -169,7 +195,7 @@ def _inspect_all(
 
     def finding(item: tuple[str, Record, tuple[Form, ...]]) -> Finding:
         _, record, forms = item
-        return inspect(record, forms, num_classes, background=background, clip=clip)
+        return inspect(record, forms, num_classes, background=background, clip=clip, digest=digest)
 
     found: dict[str, list[Finding]] = {split: [] for split in required}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -242,17 +268,22 @@ def _orphans(dataset: Dataset, required: Required) -> dict[str, list[Skipped]]:
 
 
 def _count(findings: Sequence[Finding], form: Form, num_classes: int) -> FormCounts:
-    good = [f for f in findings if form in f.counts and not f.reasons]
+    having = [f for f in findings if form in f.record.labels]
+    read = [f for f in having if form in f.counts and f.size]
     total = np.zeros(num_classes, dtype=np.int64)
-    for finding in good:
+    for finding in read:
         total += finding.counts[form]
-    unlabelled = tuple(f.record.name for f in good if not f.counts[form].any())
+    unlabelled = tuple(f.record.name for f in read if not f.counts[form].any())
     pictures = np.zeros(num_classes, dtype=np.int64)
-    for finding in good:
+    for finding in read:
         pictures += finding.counts[form] > 0
-    pixels = sum(f.size[0] * f.size[1] for f in good if f.size)
     return FormCounts(
-        len(good), tuple(total.tolist()), unlabelled, tuple(pictures.tolist()), pixels
+        len(read),
+        tuple(total.tolist()),
+        unlabelled,
+        tuple(pictures.tolist()),
+        pixels=sum(f.size[0] * f.size[1] for f in read if f.size),
+        left_out=len(having) - len(read),
     )
 
 
@@ -260,5 +291,4 @@ def _listed(faults: Sequence[Skipped]) -> str:
     lines = [f"  {fault.reason}" for fault in faults[:_LISTED]]
     if len(faults) > _LISTED:
         lines.append(f"  and {len(faults) - _LISTED} more")
-    files = len({fault.file for fault in faults})
-    return "\n".join([f"{len(faults)} faults in {files} files:", *lines])
+    return "\n".join([f"{faults_told(faults)}:", *lines])

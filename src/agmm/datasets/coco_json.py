@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from agmm.datasets.classes import Color
+from agmm.datasets.coco_fields import filled, integer, members, name_of
 from agmm.datasets.text import read_json_members, shown
 from agmm.errors import DataError
 
@@ -153,57 +154,6 @@ def read_coco_file(path: Path) -> CocoFile:
     )
 
 
-def members(value: object, where: object) -> Mapping[str, object]:
-    """Make sure that a value is an object of JSON.
-
-    Args:
-        value: The value.
-        where: What it is, for the message.
-
-    Returns:
-        The value.
-
-    Raises:
-        DataError: It is another one.
-
-    Example:
-        >>> members(3, "a.json, images 1")
-        Traceback (most recent call last):
-        agmm.errors.DataError: a.json, images 1: must be an object {…}, but is 3. Export it again.
-    """
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: must be an object {{…}}, but is {shown(value)}. Export it again."
-        )
-    return value
-
-
-def integer(entry: Mapping[str, object], key: str, where: object) -> int:
-    """Take a whole number.
-
-    Args:
-        entry: An object of the file.
-        key: Its member.
-        where: What the object is, for the message.
-
-    Returns:
-        The number.
-
-    Raises:
-        DataError: It is missing or another value.
-
-    Example:
-        >>> integer({"id": 7}, "id", "a.json, images 1")
-        7
-    """
-    value = entry.get(key)
-    if type(value) is not int:  # True is an int as well
-        raise DataError(
-            f"{where}: {key} must be a whole number, but is {shown(value)}. Correct it."
-        )
-    return value
-
-
 def named_kind(path: Path) -> tuple[Kind | None, str]:
     """Tell what a file should hold by its name alone.
 
@@ -222,23 +172,6 @@ def named_kind(path: Path) -> tuple[Kind | None, str]:
     if prefix is None:
         return None, stem.strip("_")
     return _PREFIXES[prefix], stem.removeprefix(prefix).strip("_")
-
-
-def filled(entry: Mapping[str, object], key: str) -> bool:
-    """Say whether an object has a member; tools write an empty list where it has none.
-
-    Args:
-        entry: The object.
-        key: The member.
-
-    Returns:
-        Whether it is there and not empty.
-
-    Example:
-        >>> filled({"bbox": [], "segmentation": [[]]}, "segmentation")
-        False
-    """
-    return entry.get(key) not in ([], [[]], {}, None)
 
 
 class _Annotations:
@@ -317,7 +250,7 @@ def _image(entry: Mapping[str, object], where: object) -> CocoImage:
     if height < 0 or width < 0:
         raise DataError(f"{where}: has {width}x{height} pixels (width x height). Correct it.")
     return CocoImage(
-        _text(entry, "file_name", where), (height, width) if height and width else None
+        name_of(entry, "file_name", where), (height, width) if height and width else None
     )
 
 
@@ -327,17 +260,10 @@ def _category(entry: Mapping[str, object], where: object) -> Category:
     usable = len(channels) == 3 and all(type(c) is int and 0 <= c <= 255 for c in channels)
     # A colour is for the figures only: one that is none does no harm.
     return Category(
-        _text(entry, "name", where),
+        name_of(entry, "name", where),
         (channels[0], channels[1], channels[2]) if usable else None,
         entry.get("isthing", 1) != 0,
     )
-
-
-def _text(entry: Mapping[str, object], key: str, where: object) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {key} must be a name, but is {shown(value)}. Correct it.")
-    return value
 
 
 def _kind(path: Path, found: set[str]) -> tuple[Kind, str]:

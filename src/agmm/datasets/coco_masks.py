@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from agmm.datasets.classes import Classes
-from agmm.datasets.coco_json import filled, integer
+from agmm.datasets.coco_fields import bbox, corners, filled, integer
 from agmm.datasets.coco_runs import decode_runs
 from agmm.datasets.images import image_size, opened_image
 from agmm.datasets.places import find_picture, relative_name
@@ -19,9 +19,6 @@ from agmm.errors import DataError
 from agmm.labels.annotations import DenseMask
 from agmm.labels.outlines import Patch, polygon_patch
 from agmm.shapes import IGNORE_INDEX
-
-_LARGEST = 2.0**53
-"""The largest coordinate; above it not every whole number is a float."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def box_shapes(found: Annotated, size: tuple[int, int]) -> list[Shape]:  # noqa:
     for number, entry in _entries(found):
         name = _name(entry, found, number)
         if entry["category_id"] in found.things:
-            x, y, width, height = _bbox(entry, number)
+            x, y, width, height = bbox(entry, number)
             corners = np.array([[x, y], [x + width, y + height]])
             shapes.append(Shape(name, corners))
     return shapes
@@ -212,25 +209,9 @@ def _name(entry: Mapping[str, object], found: Annotated, number: int) -> str:
     return found.names[category]
 
 
-def _numbers(value: object) -> list[float] | None:
-    if not isinstance(value, list) or any(type(v) not in {int, float} for v in value):
-        return None
-    return [float(v) for v in value] if all(abs(v) <= _LARGEST for v in value) else None
-
-
-def _bbox(entry: Mapping[str, object], number: int) -> list[float]:
-    box = _numbers(entry.get("bbox"))
-    if box is None or len(box) != 4:
-        raise DataError(
-            f"{number}: bbox must be x, y, width and height in pixels, but is"
-            f" {shown(entry.get('bbox'))}. Correct it, or remove the annotation."
-        )
-    return box
-
-
 def _box_patch(entry: Mapping[str, object], size: tuple[int, int], number: int) -> Patch:
     """All the pixels that the box touches."""
-    x, y, width, height = _bbox(entry, number)
+    x, y, width, height = bbox(entry, number)
     (left, right), (top, bottom) = (
         np.clip([np.floor(min(a, a + b)), np.ceil(max(a, a + b))], 0, side).astype(int).tolist()
         for a, b, side in ((x, width, size[1]), (y, height, size[0]))
@@ -245,7 +226,7 @@ def _patch(segmentation: object, size: tuple[int, int], number: int) -> Patch:
     try:
         if not isinstance(segmentation, list):
             return whole, _runs(segmentation, size)
-        patches = [polygon_patch(_corners(polygon), size) for polygon in segmentation]
+        patches = [polygon_patch(corners(polygon), size) for polygon in segmentation]
     except DataError as error:
         raise DataError(f"{number}: {error}") from error
     if len(patches) == 1:
@@ -263,16 +244,6 @@ def _runs(segmentation: object, size: tuple[int, int]) -> Bool[np.ndarray, "H W"
             f" picture, but is {shown(segmentation)}. Export it again."
         )
     return decode_runs(segmentation.get("counts"), size)
-
-
-def _corners(polygon: object) -> np.ndarray:
-    numbers = _numbers(polygon)
-    if numbers is None or len(numbers) % 2 or len(numbers) < 6:
-        raise DataError(
-            "a polygon must have x and y of at least three corners in pixels, but is"
-            f" {shown(polygon)}. Correct or remove it."
-        )
-    return np.array(numbers).reshape(-1, 2)
 
 
 def _segments(found: Annotated, classes: Classes) -> tuple[str, dict[int, int]]:

@@ -35,7 +35,7 @@ class Finding:
         unlabelled: Whether nothing is wrong, but the labels say nothing.
         size: (H, W) of the picture; None if it cannot be read.
         digest: The same for pictures of the same pixels, in whichever file; empty if it cannot be
-            read.
+            read or was not asked for.
     """
 
     record: Record
@@ -54,6 +54,7 @@ def inspect(
     *,
     background: int | None,
     clip: bool,
+    digest: bool = False,
 ) -> Finding:
     """Decode a picture and its labels and tell everything that is wrong with them.
 
@@ -63,6 +64,7 @@ def inspect(
         num_classes: K, 1..255.
         background: Index of the background; None if no class is one.
         clip: Repair faulty boxes instead of refusing them.
+        digest: Also hash the picture's pixels.
 
     Returns:
         What is wrong, what was repaired, and what is there.
@@ -74,7 +76,7 @@ def inspect(
             f"{record.image}: has no label of the form {' or '.join(forms)}. Add one, or remove"
             " the picture."
         )
-    size, digest, annotations = _read(record, present, reasons)
+    size, hashed, annotations = _read(record, present, reasons, digest=digest)
     repairs: tuple[str, ...] = ()
     boxes = annotations.get("boxes")
     if isinstance(boxes, Boxes) and size is not None:
@@ -98,20 +100,21 @@ def inspect(
     )
     # A picture that cannot be read is told by its labels too: once is enough.
     told = tuple(dict.fromkeys(reasons))
-    return Finding(record, told, repairs, counts, not (told or says or not forms), size, digest)
+    return Finding(record, told, repairs, counts, not (told or says or not forms), size, hashed)
 
 
 def _read(
-    record: Record, forms: Sequence[Form], reasons: list[str]
+    record: Record, forms: Sequence[Form], reasons: list[str], *, digest: bool
 ) -> tuple[tuple[int, int] | None, bytes, dict[Form, Annotation]]:
     """The picture's size and the labels, as far as they can be read; else ``reasons`` grows."""
-    size, digest, annotations = None, b"", {}
+    size, hashed, annotations = None, b"", {}
     try:
         image = read_image(record.image)
         size = (image.shape[0], image.shape[1])
-        digest = hashlib.blake2b(
-            np.ascontiguousarray(image).data, digest_size=16, salt=f"{image.shape[1]}".encode()
-        ).digest()
+        if digest:
+            hashed = hashlib.blake2b(
+                np.ascontiguousarray(image).data, digest_size=16, salt=f"{image.shape[1]}".encode()
+            ).digest()
     except DataError as error:
         reasons.append(str(error))
     for form in forms:
@@ -119,7 +122,7 @@ def _read(
             annotations[form] = record.labels[form]()
         except DataError as error:
             reasons.append(str(error))
-    return size, digest, annotations
+    return size, hashed, annotations
 
 
 def _count(annotation: Annotation, num_classes: int) -> Int64[np.ndarray, " k"]:

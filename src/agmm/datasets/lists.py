@@ -1,5 +1,6 @@
 """Lists of pictures and their masks: one picture per line, with its mask or without."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,31 @@ class Listed:
     where: str
     image: str
     mask: str | None
+
+
+def list_lines(path: Path) -> Iterator[tuple[int, str]]:
+    r"""Give the lines of a list that say something.
+
+    Args:
+        path: A text file.
+
+    Returns:
+        Number of each line, from 1, and the line; not those that are empty or start with "#".
+
+    Raises:
+        DataError: No such file, or no text.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "train.txt"
+        >>> _ = path.write_text("# pictures\n\n a \n")
+        >>> list(list_lines(path))
+        [(3, 'a')]
+    """
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
+        line = text.strip()
+        if line and not line.startswith("#"):
+            yield number, line
 
 
 def read_list(path: Path) -> list[Listed]:
@@ -45,10 +71,8 @@ def read_list(path: Path) -> list[Listed]:
         [('train/a.png', 'trainannot/a.png')]
     """
     found: dict[str, Listed] = {}
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
-        line, where = text.strip(), f"{path}, line {number}"
-        if not line or line.startswith("#"):
-            continue
+    for number, line in list_lines(path):
+        where = f"{path}, line {number}"
         image, mask = listed_fields(line, where)
         if image in found:
             raise DataError(f"{where}: the picture is in the list already. Remove the line.")

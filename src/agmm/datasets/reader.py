@@ -1,6 +1,7 @@
 """Path and format to records."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -136,10 +137,10 @@ def read_dataset(
     if not found:
         raise DataError(f"{root}: is empty. Put pictures into {root / 'images'}.")
     if format in _CHOICES:
-        return _with_mapping(_CHOICES[format](root), mapping)
-    for name, (recognise, read, _) in _FORMATS.items():
-        if format == name or (format == "auto" and recognise(root)):
-            return _with_mapping(read(root), mapping)
+        return _finished(_CHOICES[format](root), format, mapping)
+    name = find_format(root) if format == "auto" else format
+    if name is not None:
+        return _finished(_FORMATS[name][1](root), name, mapping)
     looked_for = "; ".join(f"{name}: {signs}" for name, (_, _, signs) in _FORMATS.items())
     entries = ", ".join(found[:10]) + (" and more" if len(found) > 10 else "")
     raise DataError(
@@ -148,9 +149,10 @@ def read_dataset(
     )
 
 
-def _with_mapping(
-    dataset: Dataset, mapping: Mapping[str, str | None] | str | Path | None
+def _finished(
+    dataset: Dataset, name: str, mapping: Mapping[str, str | None] | str | Path | None
 ) -> Dataset:
+    dataset = replace(dataset, format=name)
     if mapping is None:
         return dataset
     named = read_mapping(Path(mapping)) if isinstance(mapping, str | Path) else mapping

@@ -191,6 +191,23 @@ def _decoder(path: Path) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=unique, parse_constant=refuse)
 
 
+def counted(number: int, word: str) -> str:
+    """Put a number before a word.
+
+    Args:
+        number: How many there are.
+        word: One of them; several have an "s".
+
+    Returns:
+        Both.
+
+    Example:
+        >>> counted(1, "fault"), counted(2000, "file")
+        ('1 fault', '2,000 files')
+    """
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def shown(value: object) -> str:
     """Show a value in a message, cut off where it is long.
 

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from agmm.datasets.listing import list_files, picture_name
-from agmm.datasets.lists import listed_fields
-from agmm.datasets.text import read_text
+from agmm.datasets.lists import list_lines, listed_fields
 from agmm.errors import DataError
 
 AUGMENTED = "SegmentationClassAug"
@@ -97,10 +96,8 @@ def _read_list(
     """Read one list; puts the masks that it names into ``masks``."""
     listed: dict[str, Path] = {}
     names: dict[str, int] = {}
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
-        line, where = text.strip(), f"{path}, line {number}"
-        if not line or line.startswith("#"):
-            continue
+    for number, line in list_lines(path):
+        where = f"{path}, line {number}"
         name, mask = _parse(line, where)
         if name not in images:
             raise DataError(

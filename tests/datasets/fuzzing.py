@@ -1,18 +1,17 @@
-r"""Damaged files through every reader of data sets: nothing but our errors may come out.
+"""Damaged files through every reader of data sets: nothing but our errors may come out.
 
-    uv run python benchmarks/fuzz_readers.py --minutes 30 --samples DATA
+    uv run python -m tests.datasets.fuzzing --minutes 30 --samples DATA
 
-Valid small data sets of every format are damaged: bytes cut, replaced and doubled, values of JSON
-and XML exchanged for odd ones, files removed, emptied, renamed and exchanged. Each damaged set is
-listed and decoded as ``agmm check`` does it. Whatever is raised but `AgmmError` is a defect, and
-so is an input that takes longer than ``SLOW`` seconds. ``--samples`` adds the data sets below a
+The small data sets of `tests.datasets.samples` are damaged: bytes cut, replaced and doubled, values
+of JSON and XML exchanged for odd ones, files removed, emptied, renamed and exchanged. Each damaged
+set is listed and decoded as ``agmm check`` does it. Whatever is raised but `AgmmError` is a defect,
+and so is an input that takes longer than ``SLOW`` seconds. ``--samples`` adds the data sets below a
 folder, for each of its folders that is recognised.
 
 It ends with 1 if there is a defect, and keeps the file of each in ``--keep``.
 """
 
 import argparse
-import io
 import json
 import random
 import re
@@ -25,15 +24,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from typing import Any
 
 from agmm.datasets.inspection import inspect
 from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
 from agmm.errors import AgmmError
 from agmm.labels.forms import FORMS
+from tests.datasets.samples import Sample, tiny_samples
 
 SLOW = 5.0
 """Seconds that one small input may take."""
@@ -45,58 +43,11 @@ TOKENS = (
     *(b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\xd9\xa3", b"\xc2\xb2", b"- ", b": ", b"*a"),
 )
 VALUES = re.compile(rb'-?\d+(\.\d+)?|"[^"]*"|null|true|>[^<>]*<|(?<=,)[^,\n]*|\w+')
-ODD = (
+ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, 1e308, -1e308, 2**31, 2**63, 2**70, 10**400, "", "../x", "1"),
     *("cat", "nan", [], {}, [[]], [None], {"a": 1}, [1, 2], [[1, 2], [3]], "\x00", "\ud800", "é"),
 )
 """What a value of JSON is exchanged for."""
-
-CVAT = """<annotations><meta><task><labels><label><name>cat</name></label></labels></task></meta>
-<image name="a.png" width="40" height="30"><box label="cat" xtl="0" ytl="1" xbr="2" ybr="3"/>
-<polygon label="cat" points="0,0;2,0;2,2" z_order="1"/><polyline label="cat" points="0,1;2,2"/>
-<mask label="cat" rle="0,1,1,2" left="1" top="0" width="2" height="2"/><tag label="cat"/>
-<points label="cat" points="1,1;2,2"/></image></annotations>"""
-COCO = """{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 3}],
-"categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog", "color": [1, 2, 3]}],
-"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2, 2], "iscrowd": 0,
-"segmentation": [[0, 0, 2, 0, 2, 2]]}, {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": 1,
-"bbox": [1, 0, 3, 3], "segmentation": {"size": [3, 4], "counts": [3, 6, 3]}},
-{"id": 3, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1],
-"segmentation": {"size": [3, 4], "counts": "363"}}]}"""
-LABELME = """{"version": "5.5.0", "shapes": [
-{"label": "cat", "shape_type": "polygon", "points": [[0, 0], [2, 0], [2, 2]]},
-{"label": "cat", "shape_type": "circle", "points": [[1, 1], [2, 1]]},
-{"label": "cat", "shape_type": "rectangle", "points": [[0, 0], [2, 1]]},
-{"label": "cat", "shape_type": "line", "points": [[0, 0], [2, 1]]}],
-"imagePath": "a.png", "imageData": null, "imageHeight": 3, "imageWidth": 4}"""
-WEB = """<annotation><filename>a.png</filename><object><name>cat</name><id>0</id>
-<polygon><pt><x>0</x><y>0</y></pt><pt><x>2</x><y>0</y></pt><pt><x>2</x><y>2</y></pt></polygon>
-</object><imagesize><nrows>3</nrows><ncols>4</ncols></imagesize></annotation>"""
-STUDIO = """[{"data": {"image": "/data/upload/1/a.png"}, "annotations": [{"result": [
-{"type": "rectanglelabels", "original_width": 4, "original_height": 3, "value":
- {"x": 10, "y": 10, "width": 30, "height": 50, "rotation": 9, "rectanglelabels": ["cat"]}},
-{"type": "polygonlabels", "original_width": 4, "original_height": 3, "value":
- {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["cat"]}},
-{"type": "choices", "value": {"choices": ["cat"]}}]}]}]"""
-STROKES = """<annotation><filename>a.png</filename><size><width>40</width><height>30</height></size>
-<polygon><tag>cat</tag><point><X>0</X><Y>1</Y></point><point><X>2</X><Y>2</Y></point></polygon>
-</annotation>"""
-VOC = """<annotation><filename>a.jpg</filename><size><width>4</width><height>3</height></size>
-<object><name>cat</name><difficult>0</difficult><bndbox><xmin>3</xmin><ymin>1</ymin><xmax>4</xmax>
-<ymax>3</ymax></bndbox></object></annotation>"""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A valid data set.
-
-    Args:
-        format: The name of its reader.
-        files: Path in its folder to content.
-    """
-
-    format: str
-    files: Mapping[str, bytes]
 
 
 @dataclass
@@ -104,7 +55,7 @@ class Tally:
     """What a run has tried.
 
     Args:
-        inputs: Damaged data sets of each format.
+        inputs: Damaged data sets of each sample.
         refused: How many of them raised an error of ours, or had a fault.
         defects: What was raised otherwise, by its place, with the first traceback.
     """
@@ -112,99 +63,6 @@ class Tally:
     inputs: Counter[str]
     refused: Counter[str]
     defects: dict[str, str]
-
-
-def picture(suffix: str = "png", values: object = None, mode: str | None = None) -> bytes:
-    """Encode a picture, of 4x3 pixels where no values are given."""
-    pixels = np.full((3, 4, 3), 90) if values is None else np.asarray(values)
-    image = Image.fromarray(pixels.astype(np.uint8))
-    if mode is not None:
-        image = image.convert(mode)
-    buffer = io.BytesIO()
-    image.save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()))
-    return buffer.getvalue()
-
-
-def tiny_samples() -> list[Sample]:
-    """Make a small data set of every format by hand, with every form of label."""
-    dense, clicks = [[0, 0, 1, 1]] * 3, [[0, 255, 255, 1]] * 3
-    classes = b"background\ncat\n"
-    beside = {
-        "points/e.png": picture(values=clicks, mode="P"),
-        "scribbles/a.png": picture(values=clicks),
-        "blocks/a.png": picture(values=clicks),
-        "scribblesup/b.xml": STROKES.encode(),
-        "boxes.csv": b"image,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,0,4,3\nb,cat,0,0,40,30\n",
-        "tags.csv": b"image,tags\na,cat\n",
-        "clicks.json": b'{"a.jpg": [{"x": 3.5, "y": 1, "cls": 1, "rank": 0}], "c": []}',
-    }
-    large = picture(values=np.full((30, 40, 3), 90))
-    kinds = {"a": "jpg", "c": "bmp", "d": "tif", "e": "webp"}
-    folder = {
-        **beside,
-        **{f"images/{name}.{kind}": picture(kind) for name, kind in kinds.items()},
-        "images/b.png": large,
-        "masks/val/d.png": picture(values=dense),
-        "classes.txt": b"background #000000\ncat 128 0 0\n",
-        "mapping.yaml": b"cat: animal\nbackground: null\n",
-    }
-    voc = {
-        "JPEGImages/a.jpg": picture("jpg"),
-        "ImageSets/Segmentation/train.txt": b"a\n",
-        "SegmentationClass/a.png": picture(values=dense),
-        "Annotations/a.xml": VOC.encode(),
-        "labelmap.txt": b"# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\n",
-    }
-    tel = {
-        "train/image/a.jpg": picture("jpg"),
-        "train/sparse_label/block10/a.png": picture(values=clicks),
-        "val/image/b.jpg": picture("jpg"),
-        "val/label/b.png": picture(values=dense),
-        "classes.txt": classes,
-    }
-    return [
-        Sample("folder", folder),
-        Sample("voc", voc),
-        Sample("tel", tel),
-        Sample("cvat", {"annotations.xml": CVAT.encode(), "images/a.png": large}),
-        Sample("labelme", {"a.json": LABELME.encode(), "a.png": picture()}),
-        Sample("labelme-web", {"Annotations/a.xml": WEB.encode(), "Images/a.png": picture()}),
-        Sample("label-studio", {"export.json": STUDIO.encode(), "images/a.png": picture()}),
-        Sample("scribblesup", {"a.xml": STROKES.encode(), "a.png": large}),
-        Sample(
-            "coco", {"annotations/instances_train.json": COCO.encode(), "images/a.png": picture()}
-        ),
-        *_published_samples(),
-    ]
-
-
-def _published_samples() -> list[Sample]:
-    """Make the layouts of Cityscapes, ADE20K, CamVid and mmsegmentation."""
-    ids = picture(values=[[7, 7, 11, 0]] * 3)
-    city = "train/bonn/bonn_000000_000000"
-    cityscapes = {
-        f"leftImg8bit/{city}_leftImg8bit.png": picture(),
-        f"gtFine/{city}_gtFine_labelIds.png": ids,
-    }
-    ade20k = {
-        "images/training/ADE_train_1.jpg": picture("jpg"),
-        "annotations/training/ADE_train_1.png": picture(values=[[0, 1, 2, 150]] * 3),
-    }
-    camvid = {
-        "train/a.png": picture(),
-        "trainannot/a.png": picture(values=[[0, 1, 10, 11]] * 3),
-    }
-    mmseg = {
-        "img_dir/train/a.jpg": picture("jpg"),
-        "ann_dir/train/a.png": picture(values=[[0, 1, 1, 255]] * 3),
-        "classes.txt": b"background\ncat\n",
-    }
-    return [
-        Sample("cityscapes", cityscapes),
-        Sample("ade20k", ade20k),
-        Sample("camvid", camvid),
-        Sample("mmseg", mmseg),
-    ]
 
 
 def samples_below(root: Path, *, limit: int = 200_000, files: int = 60) -> Iterator[Sample]:
@@ -260,10 +118,10 @@ def damaged_json(data: bytes, rng: random.Random) -> bytes:
         return data
 
 
-def _places(holder: object) -> Iterator[tuple[dict[object, object] | list[object], object]]:
-    inner = holder.items() if isinstance(holder, dict) else enumerate(holder)  # type: ignore[call-overload]
+def _places(holder: Any) -> Iterator[tuple[Any, Any]]:
+    inner = holder.items() if isinstance(holder, dict) else enumerate(holder)
     for key, value in inner:
-        yield holder, key  # type: ignore[misc]
+        yield holder, key
         if isinstance(value, dict | list):
             yield from _places(value)
 
@@ -338,7 +196,7 @@ def fuzz(
         for root, sample in zip(roots, samples, strict=True):
             write(root, sample.files, {})
             if not read_everything(root, sample.format) and sample.format != "auto":
-                raise RuntimeError(f"the sample of {sample.format} has a fault of its own")
+                raise RuntimeError(f"the sample {sample.name} has a fault of its own")
         count = 0
         while go_on(count):
             sample, root = samples[count % len(samples)], roots[count % len(samples)]
@@ -356,14 +214,14 @@ def fuzz(
 
 
 def _try(root: Path, sample: Sample, tally: Tally, keep: Path | None) -> None:
-    tally.inputs[sample.format] += 1
+    tally.inputs[sample.name] += 1
     start = time.process_time()  # a busy machine is no defect
     try:
         whole = read_everything(root, sample.format)
-        tally.refused[sample.format] += not whole
+        tally.refused[sample.name] += not whole
         defect = None
     except AgmmError:
-        tally.refused[sample.format] += 1
+        tally.refused[sample.name] += 1
         defect = None
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -371,7 +229,7 @@ def _try(root: Path, sample: Sample, tally: Tally, keep: Path | None) -> None:
         defect = f"{type(error).__name__} in {own.name}, {place.filename}:{place.lineno}"
         text = traceback.format_exc()
     if time.process_time() - start > SLOW:
-        defect, text = f"slow in {sample.format}", f"{time.process_time() - start:.1f} s"
+        defect, text = f"slow in {sample.name}", f"{time.process_time() - start:.1f} s"
     if defect is not None and defect not in tally.defects:
         tally.defects[defect] = text
         if keep is not None:
