@@ -44,7 +44,7 @@ def test_the_run_folder_is_complete_in_itself(tiny_run: Path) -> None:
     assert config.out == tiny_run
     environment = json.loads((tiny_run / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
-    assert {"git_revision", "python", "platform"} <= environment.keys()
+    assert {"git_revision", "python", "platform", "cpu", "cpu_threads"} <= environment.keys()
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert 0 <= metrics["best"]["miou"] <= 1
     assert metrics["best"]["iou"].keys() == {"sky", "wall", "road"}

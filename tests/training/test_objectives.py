@@ -8,7 +8,9 @@ from agmm.config import Method
 from agmm.errors import ConfigError
 from agmm.mixture import AGMM2023Loss, AGMMLoss
 from agmm.training.baselines import EMATeacherLoss, PartialCrossEntropyLoss
+from agmm.training.gated_crf import GatedCRFLoss
 from agmm.training.objectives import build_objective
+from agmm.training.prototypes import PrototypeContrastLoss
 
 METHODS: tuple[Method, ...] = get_args(Method)
 CLASSES, CHANNELS = 4, 5
@@ -84,6 +86,8 @@ def test_every_objective_comes_back_from_its_state(method: Method) -> None:
         ("partial-ce", PartialCrossEntropyLoss),
         ("partial-ce+absent", PartialCrossEntropyLoss),
         ("ema-teacher", EMATeacherLoss),
+        ("gated-crf", GatedCRFLoss),
+        ("prototype-contrast", PrototypeContrastLoss),
         ("dense", PartialCrossEntropyLoss),
     ],
 )
@@ -111,7 +115,7 @@ def test_options_reach_the_objective() -> None:
     assert objective.step_size == 0.5
 
 
-@pytest.mark.parametrize("method", ["agmm", "ema-teacher"])
+@pytest.mark.parametrize("method", ["agmm", "ema-teacher", "prototype-contrast"])
 def test_the_warm_up_reaches_the_objective(method: Method) -> None:
     objective: Any = build_objective(method, CLASSES, CHANNELS, {}, warmup_steps=17)
 
@@ -139,6 +143,8 @@ def test_flags_may_be_given_as_numbers(value: bool | float) -> None:
         ("partial-ce", "absent", "none"),
         ("partial-ce+absent", "absent", "none"),
         ("ema-teacher", "warmup_steps", "consistency"),
+        ("gated-crf", "consistency", "sigma_rgb"),
+        ("prototype-contrast", "feature_channels", "momentum"),
         ("dense", "anything", "none"),
     ],
 )
@@ -161,6 +167,7 @@ def test_an_unknown_option_is_refused_with_those_that_there_are(
         ("agmm", "mutual", float("inf")),
         ("agmm", "mutual", -1.0),
         ("ema-teacher", "consistency", -1.0),
+        ("gated-crf", "radius", 2.5),
     ],
 )
 def test_an_unusable_value_is_refused_by_the_name_of_its_option(

@@ -1,7 +1,9 @@
 """The Lightning task by itself."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from agmm.commands.train import train
-from agmm.config import TrainConfig
+from agmm.config import METHODS, Method, TrainConfig
 from agmm.data.dataset import Sample
+from agmm.mixture import Need, ObjectiveOutput
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.objectives import build_objective
 from agmm.training.run import checkpoint_path
@@ -192,6 +195,56 @@ def test_a_frozen_encoder_predicts_while_the_rest_trains(
         task.train(mode)
         assert not any(module.training for module in task.model.encoder.modules())
         assert all(module.training == mode for module in task.model.decoder.modules())
+
+
+class Listening(torch.nn.Module):
+    """An objective that keeps what it was called with."""
+
+    def __init__(self, needs: frozenset[Need]) -> None:
+        super().__init__()
+        self.needs, self.given = needs, dict[str, Tensor]()
+
+    def forward(self, logits: Tensor, features: Tensor, seeds: Tensor, **more: Any) -> Any:
+        del features, seeds
+        self.given = more
+        return ObjectiveOutput(logits.sum(), {}, logits)
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize("images", [False, True])
+def test_an_objective_is_given_what_it_declares_and_nothing_else(
+    images: bool, teacher: bool, network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    wanted: dict[Need, bool] = {"images": images, "teacher": teacher}
+    objective = Listening(frozenset(need for need, asked in wanted.items() if asked))
+    task = SegmentationTask(network, objective, tiny_config(tmp_path), 10)
+    batch: Sample = {
+        "image": torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)),
+        "seeds": torch.zeros(2, 32, 32, dtype=torch.int64),
+        "candidates": torch.ones(2, 3, dtype=torch.bool),
+        "valid": torch.ones(2, 32, 32, dtype=torch.bool),
+    }
+
+    task.objective_of(batch)
+
+    names = {"images"} if images else set()
+    names |= {"teacher_logits", "teacher_features"} if teacher else set()
+    assert objective.given.keys() == {"candidates", "valid"} | names
+    if images:
+        assert objective.given["images"] is batch["image"]
+    if teacher:
+        expected = task.averaged(batch["image"])
+        torch.testing.assert_close(objective.given["teacher_logits"], expected.logits)
+        assert not objective.given["teacher_features"].requires_grad
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_what_it_declares(method: Method, network: Segmenter) -> None:
+    objective = build_objective(method, 3, network.feature_channels, {})
+    needs: frozenset[Need] = getattr(objective, "needs", frozenset())
+    parameters = inspect.signature(objective.forward).parameters
+    assert ("images" in parameters) == ("images" in needs)
+    assert ("teacher_logits" in parameters) == ("teacher" in needs)
 
 
 def test_an_encoder_from_scratch_cannot_be_frozen(

@@ -124,6 +124,7 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
                 "best": best.as_dict(names),
                 "last": last.as_dict(names),
                 "train_seconds": last_run.seconds,
+                **last_run.cost,
             },
         )
         console.print(

@@ -24,7 +24,16 @@ from agmm.config.seeds import CamConfig, ClassifierConfig, GrabCutConfig
 from agmm.errors import ConfigError
 from agmm.labels.forms import FORMS, Form
 
-Method = Literal["agmm", "agmm-2023", "partial-ce", "partial-ce+absent", "ema-teacher", "dense"]
+Method = Literal[
+    "agmm",
+    "agmm-2023",
+    "partial-ce",
+    "partial-ce+absent",
+    "ema-teacher",
+    "gated-crf",
+    "prototype-contrast",
+    "dense",
+]
 METHODS: tuple[Method, ...] = get_args(Method)
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Optimizer = Literal["adamw", "sgd"]
@@ -68,7 +77,9 @@ class TrainConfig:
         mapping: YAML file with classes to rename, merge or drop, a line ``old: new`` or ``old:
             null`` for each; the run folder keeps a copy, which evaluate, label and seeds use.
         method: Objective: agmm, agmm-2023, partial-ce (cross-entropy on the labelled pixels),
-            partial-ce+absent, ema-teacher (mean teacher on the unlabelled pixels), dense.
+            partial-ce+absent, ema-teacher (mean teacher on the unlabelled pixels), gated-crf
+            (neighbours of one colour), prototype-contrast (features against class prototypes),
+            dense.
         complete_labels: The annotator labelled every class that is in a picture, so that the
             classes without a label are known to be absent from it.
         skip_bad: Skip, count and list unusable files instead of stopping.

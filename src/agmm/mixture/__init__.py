@@ -3,7 +3,7 @@
 Everything here needs only torch: `AGMMLoss` works in any PyTorch loop.
 """
 
-from agmm.mixture.inputs import ObjectiveOutput
+from agmm.mixture.inputs import Need, ObjectiveOutput
 from agmm.mixture.losses import absent_class, partial_cross_entropy
 from agmm.mixture.objective import AGMMLoss
 from agmm.mixture.pseudo_labels import PseudoLabels, pseudo_labels
@@ -12,6 +12,7 @@ from agmm.mixture.published_2023 import AGMM2023Loss
 __all__ = [
     "AGMM2023Loss",
     "AGMMLoss",
+    "Need",
     "ObjectiveOutput",
     "PseudoLabels",
     "absent_class",

@@ -1,12 +1,16 @@
 """Checks of what the objectives are called with."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from agmm.errors import ConfigError, InputError
 from agmm.shapes import IGNORE_INDEX
+
+Need = Literal["teacher", "images"]
+"""What an objective may take beside logits, features and labels, as its attribute `needs` says:
+`teacher_logits` and `teacher_features` of a steadier network, or `images`, the network's input."""
 
 
 class ObjectiveOutput(NamedTuple):

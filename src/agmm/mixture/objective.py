@@ -5,7 +5,7 @@ not be read: the centres and the first use of a mixture are published (CVPR 2023
 M step, the maximisation loss and all default weights are this project's.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from agmm.mixture.gaussian import (
     log_likelihood,
     log_posterior,
 )
-from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes, check_teacher
+from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
 from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
 
@@ -95,6 +95,7 @@ class AGMMLoss(nn.Module):
         (1.0986, torch.Size([1, 3, 2, 2]))
     """
 
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher"})
     step: Tensor
 
     def __init__(

@@ -3,12 +3,14 @@
 Their posterior is uniform over the candidates, so that ``p·γ`` is the network's own ``p``.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from agmm.errors import ConfigError
-from agmm.mixture import ObjectiveOutput, absent_class, partial_cross_entropy
+from agmm.mixture import Need, ObjectiveOutput, absent_class, partial_cross_entropy
 from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.losses import masked_mean, soft_cross_entropy
 from agmm.shapes import IGNORE_INDEX, Features, Logits, Masks, ValidPixels
@@ -49,7 +51,7 @@ class PartialCrossEntropyLoss(nn.Module):
         if self.absent:
             term = absent_class(grid.logits, grid.candidates, grid.valid)
             terms["absent_class"] = self.absent * term
-        return _output(terms, grid, features)
+        return output_of(terms, grid, features)
 
 
 class EMATeacherLoss(nn.Module):
@@ -64,6 +66,7 @@ class EMATeacherLoss(nn.Module):
         warmup_steps: Training steps over which it rises from 0; 0 is no warm-up.
     """
 
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher"})
     step: Int64[Tensor, ""]
 
     def __init__(self, *, consistency: float = 1.0, warmup_steps: int = 100) -> None:
@@ -92,17 +95,32 @@ class EMATeacherLoss(nn.Module):
         terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
         if teacher_logits is not None:
             opinion = teacher_opinion(logits, teacher_logits.float(), seeds, candidates, valid)
-            terms["consistency"] = self.consistency * self._warmup() * opinion
+            terms["consistency"] = (
+                self.consistency * warmup_factor(self.step, self.warmup_steps) * opinion
+            )
         if self.training:
             self.step += 1
         grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
-        return _output(terms, grid, features)
+        return output_of(terms, grid, features)
 
-    def _warmup(self) -> Tensor:
-        """Factor of the teacher's opinion at this step, 0 to 1."""
-        if self.warmup_steps == 0:
-            return torch.ones_like(self.step)
-        return (self.step / self.warmup_steps).clamp(max=1)
+
+def warmup_factor(step: Int64[Tensor, ""], warmup_steps: int) -> Tensor:
+    """Factor of a term that rises from 0 over the first steps, and is 1 then.
+
+    Args:
+        step: Steps taken so far.
+        warmup_steps: Steps until it is 1; 0 is no warm-up.
+
+    Returns:
+        The factor, 0 to 1.
+
+    Example:
+        >>> warmup_factor(torch.tensor(3), 4).item(), warmup_factor(torch.tensor(9), 4).item()
+        (0.75, 1.0)
+    """
+    if warmup_steps == 0:
+        return torch.ones_like(step)
+    return (step / warmup_steps).clamp(max=1)
 
 
 def teacher_opinion(
@@ -138,7 +156,17 @@ def teacher_opinion(
     return masked_mean(confidence.flatten(1) * values, cells.flatten(1))
 
 
-def _output(terms: dict[str, Tensor], grid: Grid, features: Tensor) -> ObjectiveOutput:
+def output_of(terms: dict[str, Tensor], grid: Grid, features: Tensor) -> ObjectiveOutput:
+    """The sum of the terms, and a posterior that leaves everything to the network.
+
+    Args:
+        terms: Terms by name, weighted.
+        grid: The batch on the grid of the features.
+        features: The features, for the size of the grid.
+
+    Returns:
+        Loss, detached terms, and the posterior that is uniform over the candidates.
+    """
     allowed = grid.candidates.float()
     uniform = allowed / allowed.sum(1, keepdim=True)
     posterior = uniform.reshape(*uniform.shape[:2], *features.shape[2:])

@@ -19,6 +19,7 @@ from agmm.data.dataset import TrainingViews, WholePictures
 from agmm.data.transforms import training_view
 from agmm.datasets.records import Record
 from agmm.models.segmenter import Segmenter
+from agmm.training.cost import TrainingCost
 from agmm.training.hardware import resolved_precision, runs_on_gpu
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path, reached_step
@@ -147,7 +148,7 @@ def _trainer(
         # Some encoders have a last stage that no decoder uses.
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         sync_batchnorm=several and on_gpu,  # torch has it for GPUs only
-        callbacks=[*checkpoints, Timer(), TrainingProgress(console, max_steps)],
+        callbacks=[*checkpoints, Timer(), TrainingCost(), TrainingProgress(console, max_steps)],
         logger=[
             CSVLogger(logs, name="csv"),
             TensorBoardLogger(logs, name="tensorboard"),

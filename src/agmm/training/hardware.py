@@ -1,5 +1,8 @@
 """What the training runs on, and the number format that is fast there."""
 
+import platform
+import re
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -33,3 +36,18 @@ def resolved_precision(
         return precision
     native = runs_on_gpu(accelerator) and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if native else "32-true"
+
+
+def cpu_name() -> str:
+    """The processor as the system calls it, e.g. for a table of times.
+
+    Example:
+        >>> cpu_name() != ""
+        True
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()

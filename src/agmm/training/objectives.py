@@ -12,6 +12,8 @@ from agmm.config import Method
 from agmm.errors import ConfigError
 from agmm.mixture import AGMM2023Loss, AGMMLoss
 from agmm.training.baselines import EMATeacherLoss, PartialCrossEntropyLoss
+from agmm.training.gated_crf import GatedCRFLoss
+from agmm.training.prototypes import PrototypeContrastLoss
 
 
 def build_objective(
@@ -48,6 +50,8 @@ def build_objective(
         "partial-ce": partial(PartialCrossEntropyLoss, absent=0.0),
         "partial-ce+absent": partial(PartialCrossEntropyLoss, absent=1.0),
         "ema-teacher": partial(EMATeacherLoss, warmup_steps=warmup_steps),
+        "gated-crf": GatedCRFLoss,
+        "prototype-contrast": partial(PrototypeContrastLoss, **sizes, warmup_steps=warmup_steps),
         "dense": partial(PartialCrossEntropyLoss, absent=0.0),
     }
     return factories[method](**_typed(method, factories[method], options))

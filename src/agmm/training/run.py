@@ -19,6 +19,8 @@ from agmm.datasets.text import read_text
 from agmm.errors import ConfigError, WeightsError
 from agmm.files import written_atomically
 from agmm.models.segmenter import Segmenter, build_segmenter
+from agmm.training.cost import cost_of
+from agmm.training.hardware import cpu_name
 from agmm.training.objectives import build_objective
 
 PACKAGES = (
@@ -52,6 +54,7 @@ class Run:
         objective: The objective with its statistics, in eval mode.
         step: Optimiser steps that the checkpoint has seen.
         seconds: Time that they took, validations included, over all parts of a continued run.
+        cost: Time and memory of a step, as :func:`agmm.training.cost.cost_of` gives them.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class Run:
     objective: nn.Module
     step: int
     seconds: float
+    cost: dict[str, Any]
 
 
 def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu") -> Run:
@@ -107,6 +111,7 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
         objective.to(device).eval(),
         step=saved["global_step"],
         seconds=saved["callbacks"]["Timer"]["time_elapsed"]["train"],
+        cost=cost_of(saved["callbacks"]),
     )
 
 
@@ -205,6 +210,7 @@ def environment() -> dict[str, Any]:
         | {"torch": torch.__version__},  # with the CUDA build
         "git_revision": _git_revision(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpu": cpu_name(),
         "cpu_threads": torch.get_num_threads(),
     }
 

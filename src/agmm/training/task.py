@@ -15,11 +15,10 @@ from agmm.data.dataset import Sample, view_seed
 from agmm.errors import NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
 from agmm.inference.predict import predict_probabilities
-from agmm.mixture import AGMMLoss, ObjectiveOutput
+from agmm.mixture import Need, ObjectiveOutput
 from agmm.models.classifier import Classifier
 from agmm.models.segmenter import Segmenter
 from agmm.shapes import ImageArray, MaskArray
-from agmm.training.baselines import EMATeacherLoss
 
 MOMENTUM = 0.9
 POLY_POWER = 0.9
@@ -30,7 +29,8 @@ class SegmentationTask(L.LightningModule):
 
     Args:
         model: The network to train.
-        objective: A module with the contract of :class:`agmm.mixture.AGMMLoss`.
+        objective: A module with the contract of :class:`agmm.mixture.AGMMLoss`; its ``needs``
+            say what it is given besides (:data:`agmm.mixture.Need`).
         config: The training's config.
         max_steps: Optimiser steps of the whole training.
     """
@@ -68,25 +68,27 @@ class SegmentationTask(L.LightningModule):
         return result.loss
 
     def objective_of(self, batch: Sample) -> ObjectiveOutput:
-        """Network and objective on one batch, with the teacher where the objective has one."""
+        """Network and objective on one batch, with whatever else the objective needs."""
         output = self.model(batch["image"])
-        teacher = {}
-        if isinstance(self.objective, AGMMLoss | EMATeacherLoss):
-            with torch.no_grad():
-                opinion = self.averaged(batch["image"])
-            teacher = {
-                "teacher_logits": opinion.logits,
-                "teacher_features": opinion.features,
-            }
         result: ObjectiveOutput = self.objective(
             output.logits,
             output.features,
             batch["seeds"],
             candidates=batch["candidates"],
             valid=batch["valid"],
-            **teacher,
+            **self._needed(batch["image"]),
         )
         return result
+
+    def _needed(self, images: Tensor) -> dict[str, Tensor]:
+        """The arguments that the objective declares in `needs`; most objectives need none."""
+        needs: frozenset[Need] = getattr(self.objective, "needs", frozenset())
+        given = {"images": images} if "images" in needs else {}
+        if "teacher" in needs:
+            with torch.no_grad():
+                opinion = self.averaged(images)
+            given |= {"teacher_logits": opinion.logits, "teacher_features": opinion.features}
+        return given
 
     def _check_finite(self, result: ObjectiveOutput) -> None:
         """Stop before a gradient that is not finite reaches the weights."""
