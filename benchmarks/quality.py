@@ -1,155 +1,354 @@
-"""Validation mIoU of a grid of methods, labels and seeds under one recipe: one command, resumable.
+"""Validation mIoU of a grid of methods, labels and seeds under one budget: one command, resumable.
 
-    uv run python benchmarks/quality.py camvid CAMVID runs/camvid
-    uv run python benchmarks/quality.py voc_mini VOC_MINI runs/voc_mini --seeds 0 1 2
+    uv run python benchmarks/quality.py camvid CAMVID runs/camvid --seeds 0 1 2
+    uv run python benchmarks/quality.py voc_mini VOC_MINI runs/voc --seeds 0 1 2 --max-steps 2000
+    uv run python benchmarks/quality.py camvid CAMVID runs/camvid --seeds 0 1 2 \
+        --variants benchmarks/ablation.yaml --labels points scribbles
 
-Runs that are finished are kept, runs that were interrupted are continued. The results go to
-``benchmarks/results/RECIPE.json`` and, as a table, to standard output. ``--row LABELS METHOD`` (may
-be repeated) takes some rows of the grid only, so that several processes can share the work.
+Runs that are finished are kept, interrupted ones are continued; a folder OUT holds one budget, and
+a run in it that was made with other options is an error. Every run is a process of its own
+(``agmm train``), with its output in ``OUT/RUN.log``. Two tables, of mean and standard deviation and
+of the IoU of every class, go to standard output and to ``OUT/tables.md``. The raw results go to
+``benchmarks/results/RECIPE.json`` (``RECIPE-VARIANTS.json`` for variants) when the whole grid was
+asked for, or to ``--results FILE``. So several processes can share the work, by labels, methods or
+seeds; the whole command then collects what they did.
 """
 
 import argparse
 import json
-import platform
+import re
+import signal
 import statistics
+import subprocess
+import sys
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
+import yaml
 
-from agmm.commands.train import train
-from agmm.config import from_plain, read_yaml, recipe_path
-from agmm.training.run import load_run, write_json
+from agmm.config import TrainConfig, as_plain, from_plain, read_yaml, recipe_path
+from agmm.training.run import FREE_TO_CHANGE, write_text
 from agmm.training.seeding import SEED_FORMS, SEEDS
 
-Row = tuple[str, str]
-"""Labels and method."""
-
-GRIDS: dict[str, list[Row]] = {
-    "camvid": [
-        ("dense", "dense"),
-        ("scribbles", "partial-ce"),
-        ("scribbles", "partial-ce+absent"),
-        ("scribbles", "ema-teacher"),
-        ("scribbles", "agmm-2023"),
-        ("scribbles", "agmm"),
-        ("points", "partial-ce"),
-        ("points", "agmm"),
-        ("blocks", "partial-ce"),
-        ("blocks", "agmm"),
-    ],
+RESULTS = Path(__file__).parent / "results"
+FORMS = {
+    "camvid": ["points", "scribbles", "blocks"],
     "voc_mini": [
-        ("dense", "dense"),
-        ("scribbles", "partial-ce"),
-        ("scribbles", "agmm"),
-        ("points", "partial-ce"),
-        ("points", "agmm"),
-        ("boxes", "partial-ce"),
-        ("boxes", "agmm"),
-        ("tags", "partial-ce"),
-        ("tags", "agmm"),
-        ("blocks", "agmm"),
-        ("tags,points", "agmm"),
-        ("tags,boxes,scribbles", "agmm"),
+        "points", "scribbles", "blocks", "boxes", "tags", "tags,points", "tags,boxes,scribbles",
     ],
-}
+}  # fmt: skip
+"""The label forms of the recipes' data."""
+METHODS = [
+    "partial-ce", "partial-ce+absent", "ema-teacher", "agmm-2023", "gated-crf",
+    "prototype-contrast", "agmm",
+]  # fmt: skip
+SEED_MAKER = "partial-ce"
+"""The method whose runs find the seeds of boxes and tags, for all methods of the same seed."""
+
+Options = dict[str, Any]
 
 
-def run_one(recipe: str, data: Path, out: Path, row: Row, seed: int) -> dict[str, Any]:
-    """Train one cell of the grid, or read it where it is finished, and give its result.
+class Cell(NamedTuple):
+    """One run: label forms, the name of a method or variant, its options, and the seed."""
 
-    The seeds of tags and boxes come from the runs of the first method that needs them, so that
-    all methods train on the same ones.
-    """
-    labels, method = row
-    folder = run_folder(out, row, seed)
+    labels: str
+    name: str
+    options: Options
+    seed: int
+
+    @property
+    def run(self) -> str:
+        """The name of its folder."""
+        name = re.sub(r"[^\w.+-]+", "-", self.name)
+        return f"{self.labels.replace(',', '+')}-{name}-{self.seed}"
+
+
+class Grid(NamedTuple):
+    """What all runs share: options of recipe and budget, data, and the folder of the runs."""
+
+    base: Options
+    data: Path
+    out: Path
+
+    def config(self, cell: Cell) -> TrainConfig:
+        """The config of a run; raises where an option is unknown or out of its range."""
+        given = {"data": self.data, "out": self.out / cell.run, "labels": cell.labels.split(",")}
+        fixed = {"seed": cell.seed, "seeds": self.seeds(cell), "skip_bad": True, "resume": True}
+        objective = {**self.base.get("objective", {}), **cell.options.get("objective", {})}
+        return from_plain({**self.base, **cell.options, **given, **fixed, "objective": objective})
+
+    def seeds(self, cell: Cell) -> list[Path]:
+        """The folder of seeds that another run has made for it, if it needs any."""
+        maker = seed_maker(cell)
+        if maker is None or maker.run == cell.run:
+            return []
+        return [self.out / maker.run / SEEDS / maker.labels]
+
+
+def seed_maker(cell: Cell) -> Cell | None:
+    """The run that finds the seeds of a run's boxes or tags; None if it has neither."""
+    forms = cell.labels.split(",")
+    form = next((form for form in SEED_FORMS if form in forms), None)
+    return form and Cell(form, SEED_MAKER, {"method": SEED_MAKER}, cell.seed)
+
+
+def make_cells(
+    labels: Sequence[str], variants: Mapping[str, Options], seeds: Sequence[int], *, dense: bool
+) -> list[Cell]:
+    """All runs of a grid, seed by seed, so that a grid that is stopped has whole rows."""
+    cells = []
+    for seed in seeds:
+        if dense:
+            cells.append(Cell("dense", "dense", {"method": "dense"}, seed))
+        cells += [Cell(form, name, variants[name], seed) for form in labels for name in variants]
+    return cells
+
+
+def is_finished(grid: Grid, cell: Cell) -> bool:
+    """Whether a run is there to the end; raises where it was made with other options."""
+    folder, wanted = grid.out / cell.run, as_plain(grid.config(cell))
     if not (folder / "metrics.json").is_file():
-        asked: dict[str, Any] = {
-            "data": data,
-            "out": folder,
-            "labels": labels.split(","),
-            "method": method,
-            "seed": seed,
-            "seeds": seeds_of(recipe, out, row, seed),
-            "skip_bad": True,
-            "resume": True,
-        }
-        train(from_plain({**read_yaml(recipe_path(recipe)), **asked}))
-    last = load_run(folder, checkpoint="last")
+        return False
+    stored = as_plain(from_plain(read_yaml(folder / "config.yaml")))
+    for name in wanted.keys() - FREE_TO_CHANGE - {"seeds"}:
+        if wanted[name] != stored[name]:
+            message = f"{folder}: was run with {name}: {stored[name]}, now {wanted[name]}"
+            raise SystemExit(f"{message}; take another folder for another budget")
+    return True
+
+
+Start = Callable[[TrainConfig, Path], None]
+"""Train as the config says; the path, without a suffix, is where to write what else there is."""
+
+
+class Processes:
+    """Trainings as processes of their own, which end with this one."""
+
+    def __init__(self) -> None:
+        self.running: set[subprocess.Popen[bytes]] = set()
+
+    def __call__(self, config: TrainConfig, beside: Path) -> None:
+        """Run ``agmm train``; raises with its last line where it fails."""
+        values = as_plain(config)
+        words = [str(config.data), "--labels", ",".join(config.labels), "--out", str(config.out)]
+        for name in ("data", "labels", "out"):
+            del values[name]
+        write_text(beside.with_name(f"{beside.name}.yaml"), yaml.safe_dump(values))
+        words += ["--recipe", f"{beside}.yaml"]
+        log = beside.with_name(f"{beside.name}.log")
+        with log.open("ab") as file:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "agmm.cli", "train", *words],
+                stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            self.running.add(child)
+            failed = child.wait()
+            self.running.discard(child)
+        if failed:
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"{log}: {' '.join(last) or f'exit code {failed}'}")
+
+    def stop(self) -> None:
+        """End what is running; their checkpoints stay."""
+        for child in list(self.running):
+            child.terminate()
+
+
+def run_grid(grid: Grid, cells: Sequence[Cell], start: Start, jobs: int) -> list[str]:
+    """Train what is missing, first the runs that find seeds for others; give the failures."""
+    makers = {maker.run: maker for cell in cells if (maker := seed_maker(cell))}
+    rest = [cell for cell in cells if cell.run not in makers]
+    failures: list[str] = []
+    for part in (list(makers.values()), rest):
+        missing = [cell for cell in part if not is_finished(grid, cell)]
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            tasks = {pool.submit(start, grid.config(c), grid.out / c.run): c for c in missing}
+            for done, task in enumerate(as_completed(tasks), start=1):
+                error = task.exception()
+                if isinstance(error, Exception):
+                    failures.append(f"{tasks[task].run}: {error}")
+                elif error is not None:
+                    raise error
+                state = "failed" if error else "done"
+                print(f"{tasks[task].run}: {state} ({done} of {len(missing)})", file=sys.stderr)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return failures
+
+
+def result_of(grid: Grid, cell: Cell) -> dict[str, Any]:
+    """What a finished run has written, and how it was made."""
+    folder = grid.out / cell.run
     metrics = json.loads((folder / "metrics.json").read_text())
+    environment = json.loads((folder / "environment.json").read_text())
+    config = read_yaml(folder / "config.yaml")
+    on_gpu = config["accelerator"] != "cpu" and environment["gpu"]
+    peak = metrics["peak_memory_bytes"]
     return {
-        "labels": labels,
-        "method": method,
-        "seed": seed,
-        "steps": last.step,
-        "minutes": metrics["train_seconds"] / 60,
+        "labels": cell.labels,
+        "method": cell.name,
+        "seed": cell.seed,
+        "options": cell.options,
+        "steps": metrics["steps"],
         "miou": metrics["last"]["miou"],
         "miou_best_checkpoint": metrics["best"]["miou"],
+        "pixel_accuracy": metrics["last"]["pixel_accuracy"],
+        "step_seconds": metrics["step_seconds"],
+        "peak_memory_mib": peak and round(peak / 2**20),
+        "train_minutes": metrics["train_seconds"] / 60,
+        "device": environment["gpu"] if on_gpu else environment["cpu"],
+        "threads": environment["cpu_threads"],
+        "torch": environment["packages"]["torch"],
+        "git_revision": environment["git_revision"],
         "iou": metrics["last"]["iou"],
     }
 
 
-def run_folder(out: Path, row: Row, seed: int) -> Path:
-    """Where a cell of the grid is trained."""
-    labels, method = row
-    return out / f"{labels.replace(',', '+')}-{method}-{seed}"
-
-
-def seeds_of(recipe: str, out: Path, row: Row, seed: int) -> list[Path]:
-    """The folder of seeds that an earlier run of the grid has made for a row, if it needs any."""
-    form = next((form for form in SEED_FORMS if form in row[0].split(",")), None)
-    maker = next(maker for maker in [*GRIDS[recipe], row] if maker[0] == form or maker == row)
-    return [] if form is None or maker == row else [run_folder(out, maker, seed) / SEEDS / form]
-
-
-def as_table(results: list[dict[str, Any]]) -> str:
-    """The results as Markdown; the mIoU is that of the last weights, which saw no validation."""
-    cells: dict[Row, list[dict[str, Any]]] = defaultdict(list)
+def by_row(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The runs of each label form and method."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for result in results:
-        cells[result["labels"], result["method"]].append(result)
+        rows[result["labels"], result["method"]].append(result)
+    return rows
+
+
+def main_table(results: Sequence[dict[str, Any]]) -> str:
+    """Mean ± standard deviation (n − 1) of the mIoU of the last weights; medians of the cost."""
+    rows = by_row(results)
+    ceiling = [result["miou"] for result in rows.get(("dense", "dense"), [])]
     lines = [
-        "| labels | method | seeds | steps | minutes | val mIoU, % |",
-        "|---|---|---|---|---|---|",
+        "| labels | method | runs | steps | val mIoU, % | of `dense` | s per step | peak, MiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for (labels, method), found in cells.items():
+    for (labels, method), found in rows.items():
         scores = [100 * result["miou"] for result in found]
         spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
-        minutes = statistics.median(result["minutes"] for result in found)
+        of_dense = f"{statistics.mean(scores) / statistics.mean(ceiling):.0f} %" if ceiling else ""
+        steps = "/".join(sorted({str(result["steps"]) for result in found}))
         lines.append(
-            f"| {labels} | `{method}` | {len(found)} | {found[0]['steps']} | {minutes:.1f} |"
-            f" {statistics.mean(scores):.1f}{spread} |"
+            f"| {labels} | `{method}` | {len(found)} | {steps} |"
+            f" {statistics.mean(scores):.1f}{spread} | {of_dense} |"
+            f" {median(found, 'step_seconds'):.3g} | {median(found, 'peak_memory_mib'):.0f} |"
         )
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run what is missing, then write results and table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", choices=GRIDS)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--row", nargs=2, action="append", metavar=("LABELS", "METHOD"))
-    arguments = parser.parse_args()
-    rows = [tuple(row) for row in arguments.row or GRIDS[arguments.recipe]]
-    results = [
-        run_one(arguments.recipe, arguments.data, arguments.out, row, seed)
-        for seed in arguments.seeds
-        for row in rows
+def median(found: Sequence[dict[str, Any]], name: str) -> float:
+    """Median over the runs that have measured it; NaN if none has."""
+    values = [result[name] for result in found if result[name] is not None]
+    return statistics.median(values) if values else float("nan")
+
+
+def class_table(results: Sequence[dict[str, Any]]) -> str:
+    """Mean IoU of every class in %; a class that a run neither met nor predicted does not count."""
+    names = list(results[0]["iou"]) if results else []
+    lines = [
+        f"| labels | method | {' | '.join(names)} |",
+        "|---" * (2 + len(names)) + "|",
     ]
-    print(as_table(results))
-    if arguments.row is None:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
-        about = {
-            "recipe": arguments.recipe,
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-        file = Path(__file__).parent / "results" / f"{arguments.recipe}.json"
-        write_json(file, {**about, "runs": results})
+    for (labels, method), found in by_row(results).items():
+        cells = []
+        for name in names:
+            values = [100 * r["iou"][name] for r in found if r["iou"][name] is not None]
+            cells.append(f"{statistics.mean(values):.1f}" if values else "")
+        lines.append(f"| {labels} | `{method}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def as_json(about: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
+    """The raw results, a line for each run, numbers to four places."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: short(entry) for name, entry in value.items()}
+        return round(value, 4) if isinstance(value, float) else value
+
+    runs = ",\n".join(f"    {json.dumps(short(result), allow_nan=False)}" for result in results)
+    head = json.dumps(about, indent=2).removesuffix("\n}")
+    return f'{head},\n  "runs": [\n{runs}\n  ]\n}}\n'
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``key=value``, the value in YAML."""
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, yaml.safe_load(value)
+
+
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="a recipe or a YAML file: what all runs have in common")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path, help="folder of the runs of this budget")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--labels", nargs="+", help="label forms, each maybe several with commas")
+    parser.add_argument("--methods", nargs="+", help="methods, or names of variants; dense is one")
+    parser.add_argument("--variants", type=Path, help="YAML: name to options, in place of methods")
+    parser.add_argument(
+        "--max-steps", type=int, help="steps of every run, in place of the recipe's"
+    )
+    parser.add_argument(
+        "--set", type=parse_setting, action="append", default=[], metavar="KEY=VALUE",
+        help="another option of every run, e.g. val_every=500 or crop=[176,240]",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--results", type=Path, help="JSON file for the raw results")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None, start: Start | None = None) -> int:
+    """Run what is missing, then write results and tables."""
+    arguments = parse_arguments(words)
+    base = {**read_yaml(recipe_path(arguments.recipe)), **dict(arguments.set)}
+    if arguments.max_steps:
+        base["max_steps"] = arguments.max_steps
+    grid = Grid(base, arguments.data, arguments.out)
+    stem = Path(arguments.recipe).stem
+    labels = arguments.labels or FORMS.get(stem)
+    if labels is None:
+        raise SystemExit(f"--labels: {arguments.recipe} has no label forms of its own; name them")
+    variants = {name: {"method": name} for name in METHODS}
+    if arguments.variants:
+        variants = read_yaml(arguments.variants)
+    known = list(variants) if arguments.variants else [*variants, "dense"]
+    chosen = arguments.methods or known
+    if unknown := set(chosen) - set(known):
+        raise SystemExit(
+            f"--methods: no {', '.join(sorted(unknown))}; there are {', '.join(known)}"
+        )
+    picked = {name: options for name, options in variants.items() if name in chosen}
+    cells = make_cells(labels, picked, arguments.seeds, dense="dense" in chosen)
+    for cell in cells:
+        is_finished(grid, cell)  # a mistake in any of them stops before the first
+
+    processes = Processes()
+    try:
+        failures = run_grid(grid, cells, start or processes, arguments.jobs)
+    finally:
+        processes.stop()
+    results = [result_of(grid, cell) for cell in cells if is_finished(grid, cell)]
+    tables = f"{main_table(results)}\n\n{class_table(results)}\n"
+    print(tables)
+    write_text(grid.out / "tables.md", tables)
+    file = arguments.results
+    if file is None and not (arguments.labels or arguments.methods):
+        suffix = f"-{arguments.variants.stem}" if arguments.variants else ""
+        file = RESULTS / f"{stem}{suffix}.json"
+    if file is not None:
+        write_text(file, as_json({"recipe": stem, "budget": base}, results))
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

@@ -123,6 +123,7 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
             {
                 "best": best.as_dict(names),
                 "last": last.as_dict(names),
+                "steps": last_run.step,
                 "train_seconds": last_run.seconds,
                 **last_run.cost,
             },
