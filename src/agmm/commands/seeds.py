@@ -92,10 +92,10 @@ def seeds(
     loaded = load_run(run)
     config, classes = loaded.config, loaded.classes
     forms = tuple(form for form in SEED_FORMS if form in config.labels)
-    if not forms or config.seeds:
+    if not forms or config.seeds or config.pseudo.source:
         raise ConfigError(
             f"{run}: has no seeds of its own; give a run with tags or boxes among its --labels, and"
-            " without --seeds"
+            " without --seeds or pseudo:"
         )
     console = Console(stderr=True)
     dataset = usable_dataset(
