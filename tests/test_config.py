@@ -11,6 +11,7 @@ from agmm.config import (
     CamConfig,
     ClassifierConfig,
     GrabCutConfig,
+    PseudoConfig,
     TrainConfig,
     as_plain,
     from_plain,
@@ -209,3 +210,47 @@ def test_a_file_that_is_no_mapping_is_refused_by_its_name(
 def test_a_missing_yaml_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.yaml: not a readable YAML file"):
         read_yaml(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "forms", "source"),
+    [
+        (["pseudo:runs/first"], {}, (), "runs/first"),
+        (["scribbles", "pseudo:a:b"], {}, ("scribbles",), "a:b"),
+        (["tags"], {"source": "out"}, ("tags",), "out"),
+        (["pseudo:out"], {"source": "out"}, (), "out"),
+    ],
+)
+def test_pseudo_labels_are_named_among_the_labels(
+    labels: list[str], options: dict[str, Any], forms: tuple[str, ...], source: str
+) -> None:
+    plain = {"data": "d", "out": "o", "labels": labels, "pseudo": {**options, "threshold": 0.5}}
+
+    result = from_plain(plain)
+
+    assert result.labels == forms
+    assert result.pseudo == PseudoConfig(source=Path(source), threshold=0.5)
+    assert from_plain(yaml.safe_load(yaml.safe_dump(as_plain(result)))) == result
+
+
+@pytest.mark.parametrize(
+    ("labels", "pseudo"),
+    [
+        (["pseudo:a", "pseudo:b"], {}),
+        (["pseudo:"], {}),
+        (["pseudo:a"], {"source": "b"}),
+    ],
+)
+def test_there_is_one_source_of_pseudo_labels(labels: list[str], pseudo: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="labels: expected at most one pseudo:RUN"):
+        from_plain({"data": "d", "out": "o", "labels": labels, "pseudo": pseudo})
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("source", "run"), ("checkpoint", "first"), ("threshold", 1.5), ("threshold", "0.5")],
+)
+def test_an_unusable_option_of_pseudo_labels_is_named(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^pseudo\.{field}: expected .*, got "):
+        PseudoConfig(**{field: value})  # type: ignore[arg-type]

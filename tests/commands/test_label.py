@@ -1,3 +1,5 @@
+import io
+import json
 import shutil
 from pathlib import Path
 
@@ -5,12 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from agmm.cli import main
-from agmm.commands.label import label, label_record
+from agmm.commands.label import label
+from agmm.commands.label_report import show
+from agmm.datasets.classes import Classes
 from agmm.datasets.masks import read_index_mask
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
+from agmm.evaluation.label_quality import pseudo_label_quality
+from agmm.training.labelling import label_record
 from agmm.training.run import Run, load_run
 
 
@@ -32,7 +39,11 @@ def test_masks_and_confidence_of_every_training_picture(
     report = label(run.path, tiny_data, out=out, device="cpu")
 
     files = {path.relative_to(out).as_posix() for path in out.glob("**/*.*")}
-    assert files == {f"{kind}/{name}.png" for kind in ("masks", "confidence") for name in "abcd"}
+    expected = {f"{kind}/{name}.png" for kind in ("masks", "confidence") for name in "abcd"}
+    assert files == expected | {"about.json", "quality.json", "reliability.png"}
+    about = json.loads((out / "about.json").read_text())
+    assert about["labels"] == ["scribbles"]
+    assert about["classes"] == ["sky", "wall", "road"]
     assert report.pictures == 4
     assert report.coverage == 1
     palette = [channel for color in run.classes.colors for channel in color]
@@ -226,3 +237,103 @@ def test_labelling_changes_nothing_in_the_run(run: Run, tiny_data: Path) -> None
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(first.mask, second.mask)
     assert torch.equal(first.confidence, second.confidence)
+
+
+def test_the_labels_are_measured_where_there_are_dense_masks(
+    run: Run, tiny_data: Path, tmp_path: Path
+) -> None:
+    report = label(run.path, tiny_data, out=tmp_path / "pseudo", device="cpu", threshold=0.4)
+
+    labels, truth, free, confidence = [], [], [], []
+    for name in "abcd":
+        labels.append(read(tmp_path / f"pseudo/masks/{name}.png").ravel())
+        confidence.append(read(tmp_path / f"pseudo/confidence/{name}.png").ravel() / 255)
+        truth.append(read(tiny_data / f"masks/train/{name}.png").ravel())
+        free.append(read(tiny_data / f"scribbles/{name}.png").ravel() == 255)
+    shown, true, open_ = (np.concatenate(parts) for parts in (labels, truth, free))
+    found = json.loads((tmp_path / "pseudo/quality.json").read_text())
+    assert found["run"] == str(run.path)
+    assert found["pictures"] == 4
+    assert found["threshold"] == 0.4
+    for where, figures in ((shown < 255, found["all_pixels"]), (open_, found["not_annotated"])):
+        counted = where & (shown < 255)
+        right = (shown == true)[counted]
+        assert figures["precision"] == pytest.approx(right.mean())
+        for k, name in enumerate(("sky", "wall", "road")):
+            one, other = shown[counted] == k, true[counted] == k
+            iou = (one & other).sum() / (one | other).sum()
+            assert figures["classes"][name]["iou"] == pytest.approx(iou)
+    assert found["all_pixels"]["coverage"] == pytest.approx(report.coverage)
+    sums = sum(bar["pixels"] for bar in found["not_annotated"]["reliability"])
+    assert sums == open_.sum()  # of any confidence, but none that was annotated
+    assert found["not_annotated"]["thresholds"][0]["coverage"] == 1
+    assert np.concatenate(confidence)[open_].mean() == pytest.approx(
+        sum(
+            bar["pixels"] * bar["confidence"]
+            for bar in found["not_annotated"]["reliability"]
+            if bar["pixels"]
+        )
+        / sums,
+        abs=1 / 255,
+    )
+    with Image.open(tmp_path / "pseudo/reliability.png") as diagram:
+        assert diagram.size == (730, 934)
+
+
+def test_dense_masks_change_no_label_and_bad_ones_are_told(
+    run: Run, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(tiny_data, tmp_path / "data")
+    (root / "masks/train/a.png").write_bytes(b"nothing")
+    Image.new("L", (5, 5)).save(root / "masks/train/b.png")
+    (root / "masks/train/c.png").unlink()
+    label(run.path, tiny_data, out=tmp_path / "with", device="cpu")
+
+    some = label(run.path, root, out=tmp_path / "some", device="cpu")
+    shutil.rmtree(root / "masks")
+    none = label(run.path, root, out=tmp_path / "none", device="cpu")
+
+    assert some.quality is not None
+    assert some.quality.pictures == 1
+    printed = capsys.readouterr().err
+    assert "not measured: " in printed
+    assert "masks/train/b.png" in printed
+    assert "5x5" in printed
+    assert none.quality is None
+    assert not (tmp_path / "none/quality.json").exists()
+    for name in "abcd":
+        first, *others = (
+            (tmp_path / f"{out}/masks/{name}.png").read_bytes() for out in ("with", "some", "none")
+        )
+        assert others == [first, first]
+
+
+def test_the_quality_on_one_screen(
+    run: Run, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label", str(run.path), str(tiny_data), "--out", str(tmp_path / "pseudo")]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines[1:-1])) <= 80
+    text = "\n".join(lines)
+    for told in ("wall", "not annotated", "unlabelled = wrong", "calibration error 0."):
+        assert told in text
+
+
+def test_many_classes_fit_on_the_screen_too() -> None:
+    rng = np.random.default_rng(0)
+    mask, noise = rng.integers(0, 60, (2, 20, 30), np.uint8)
+    quality = pseudo_label_quality(
+        np.where(rng.random((20, 30)) < 0.5, mask, noise),
+        rng.random((20, 30)),
+        mask,
+        60,
+        annotated=np.full((20, 30), 255, np.uint8),
+    )
+    names = tuple(f"[class] {k} with a name that is long" for k in range(60))
+    with io.StringIO() as file:
+        show(quality, Classes(names, tuple((k, k, k) for k in range(60))), Console(file=file))
+        text = file.getvalue()
+    assert "40 others" in text
+    assert len(text.splitlines()) <= 40

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from agmm.errors import InputError
 from agmm.evaluation.confusion import confusion_matrix, scores
+from agmm.evaluation.label_quality import label_quality
 from agmm.evaluation.map_quality import THRESHOLDS, MapQuality
-from agmm.evaluation.seed_quality import seed_quality
 
 
 def test_hand_worked_figures() -> None:
@@ -41,7 +41,7 @@ def test_the_same_as_one_threshold_by_itself(seed: int, threshold: float) -> Non
         quality.add(strongest, classes, truth)
         mask = np.where(strongest >= threshold, classes, 2)
         confusion += confusion_matrix(torch.from_numpy(mask), torch.from_numpy(truth).long(), 4)
-        counts = seed_quality(mask.astype(np.uint8), truth, 4)
+        counts = label_quality(mask.astype(np.uint8), truth, 4)
         total = counts if total is None else total + counts
 
     row = quality.at(threshold)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from agmm.datasets.images import read_image
 from agmm.errors import DataError
-from agmm.evaluation.seed_quality import SeedQuality, seed_quality
+from agmm.evaluation.label_quality import LabelQuality, label_quality
 from agmm.labels.annotations import Boxes
 from agmm.seeds.grabcut import grabcut_seeds
 
@@ -59,7 +59,7 @@ def test_a_large_box_is_cut_at_a_smaller_size() -> None:
 
     truth = np.zeros((400, 450), np.uint8)
     truth[square] = 2
-    quality = seed_quality(seeds, truth, 3)
+    quality = label_quality(seeds, truth, 3)
     assert quality.precision() > 0.95
     assert quality.recall([2]) > 0.95
 
@@ -179,7 +179,7 @@ def test_precision_on_real_boxes(shared: Path) -> None:
     words = (root / "classes.txt").read_text().splitlines()
     classes = [word.split()[0] for word in words]
 
-    def quality(name: str) -> SeedQuality:
+    def quality(name: str) -> LabelQuality:
         tree = ET.parse(root / f"Annotations/{name}.xml")
         rows = []
         for item in tree.iter("object"):
@@ -190,7 +190,7 @@ def test_precision_on_real_boxes(shared: Path) -> None:
             rows.append((corners[0] - 1, corners[1] - 1, ends[0], ends[1], label))
         image = read_image(root / f"JPEGImages/{name}.jpg")
         truth = np.asarray(Image.open(root / f"SegmentationClass/{name}.png"))
-        return seed_quality(grabcut_seeds(image, boxes(*rows)), truth, len(classes))
+        return label_quality(grabcut_seeds(image, boxes(*rows)), truth, len(classes))
 
     with ThreadPoolExecutor(2) as pool:
         first, *rest = pool.map(quality, names)

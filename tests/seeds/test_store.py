@@ -1,7 +1,8 @@
 """Seeds are made once, whatever happens in between, and made again when something changed."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from agmm.datasets.records import Record
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Boxes
 from agmm.labels.forms import Form
-from agmm.seeds.store import Seeds, Tally, array_file, make_seeds, seed_file
+from agmm.seeds.store import Make, Seeds, Tally, array_file, make_seeds, seed_file
+from agmm.shapes import MaskArray
 
 CLASSES = Classes(("background", "cat", "dog"), ((0, 0, 0), (10, 20, 30), (200, 100, 0)))
 NAMES = ("a", "b", "day/c", "day/d.1", "e", "f")
@@ -48,7 +50,10 @@ class Stage:
         self.calls, self.fail_at, self.error = 0, fail_at, error
         self.lock = threading.Lock()
 
-    def __call__(self, image: np.ndarray, labels: Mapping[Form, Annotation]) -> Seeds:
+    def __call__(
+        self, image: np.ndarray, labels: Mapping[Form, Annotation], guesses: Sequence[MaskArray]
+    ) -> Seeds:
+        del guesses
         with self.lock:
             self.calls += 1
             if self.calls == self.fail_at and self.error is not None:
@@ -65,7 +70,7 @@ class Stage:
 def run(
     records: list[Record],
     folder: Path,
-    stage: Callable[[np.ndarray, Mapping[Form, Annotation]], Seeds],
+    stage: Make,
     *,
     fingerprint: str = "test",
     classes: Classes = CLASSES,
@@ -133,9 +138,11 @@ def test_ctrl_c_ends_it_before_all_pictures_are_done(records: list[Record], tmp_
 
     gate = threading.Semaphore(2)
 
-    def slow(image: np.ndarray, labels: Mapping[Form, Annotation]) -> Seeds:
+    def slow(
+        image: np.ndarray, labels: Mapping[Form, Annotation], guesses: Sequence[MaskArray]
+    ) -> Seeds:
         gate.acquire(timeout=0.5)
-        return Stage()(image, labels)
+        return Stage()(image, labels, guesses)
 
     with pytest.raises(KeyboardInterrupt):
         run(records, tmp_path / "seeds", slow, workers=2, progress=interrupt)
@@ -223,8 +230,10 @@ def test_other_options_or_classes_make_all_again(records: list[Record], tmp_path
 def test_a_stage_without_arrays_takes_the_old_ones_away(
     records: list[Record], tmp_path: Path
 ) -> None:
-    def plain(image: np.ndarray, labels: Mapping[Form, Annotation]) -> Seeds:
-        return Seeds(Stage()(image, labels).mask)
+    def plain(
+        image: np.ndarray, labels: Mapping[Form, Annotation], guesses: Sequence[MaskArray]
+    ) -> Seeds:
+        return Seeds(Stage()(image, labels, guesses).mask)
 
     run(records, tmp_path / "seeds", Stage())
     run(records, tmp_path / "seeds", plain, fingerprint="plain")
@@ -249,8 +258,10 @@ def test_an_earlier_runs_seeds_are_taken_where_they_fit(
 
 
 def test_a_copy_leaves_no_stale_arrays(records: list[Record], tmp_path: Path) -> None:
-    def plain(image: np.ndarray, labels: Mapping[Form, Annotation]) -> Seeds:
-        return Seeds(Stage()(image, labels).mask)
+    def plain(
+        image: np.ndarray, labels: Mapping[Form, Annotation], guesses: Sequence[MaskArray]
+    ) -> Seeds:
+        return Seeds(Stage()(image, labels, guesses).mask)
 
     run(records, tmp_path / "earlier", plain, fingerprint="plain")
     run(records, tmp_path / "seeds", Stage())
@@ -299,3 +310,22 @@ def test_seeds_of_another_size_are_a_mistake_of_the_stage(
 ) -> None:
     with pytest.raises(DataError, match=r"AssertionError: seeds of \(1, 1\) pixels"):
         run(records, tmp_path / "seeds", lambda *_: Seeds(np.zeros((1, 1), np.uint8)))
+
+
+def test_guesses_reach_the_stage_and_other_guesses_make_other_seeds(
+    records: list[Record], tmp_path: Path
+) -> None:
+    def guessed(value: int) -> list[Record]:
+        mask = np.full((6, 9), value, np.uint8)
+        return [replace(record, guesses=(lambda: mask,)) for record in records[:1]]
+
+    def copied(
+        image: np.ndarray, labels: Mapping[Form, Annotation], guesses: Sequence[MaskArray]
+    ) -> Seeds:
+        del image, labels
+        return Seeds(guesses[0])
+
+    assert run(guessed(0), tmp_path, copied).made == 1
+    assert run(guessed(0), tmp_path, copied).kept == 1
+    assert run(guessed(1), tmp_path, copied).made == 1
+    assert (read_index_mask(seed_file(tmp_path, records[0].name), CLASSES) == 1).all()

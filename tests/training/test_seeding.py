@@ -16,7 +16,7 @@ from agmm.datasets.classes import Classes
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import DataError
-from agmm.evaluation.seed_quality import seed_quality
+from agmm.evaluation.label_quality import label_quality
 from agmm.models.classifier import Classifier, build_classifier
 from agmm.seeds.cam import activation_maps
 from agmm.seeds.grabcut import grabcut_seeds
@@ -82,13 +82,13 @@ def test_boxes_get_the_foreground_inside_of_them(
     result = seeded(config("boxes"), records, classes)
 
     total = sum(
-        (seed_quality(r.guesses[0](), dense_mask(r), 3) for r in result[1:]),
-        start=seed_quality(result[0].guesses[0](), dense_mask(result[0]), 3),
+        (label_quality(r.guesses[0](), dense_mask(r), 3) for r in result[1:]),
+        start=label_quality(result[0].guesses[0](), dense_mask(result[0]), 3),
     )
     assert [len(record.guesses) for record in result] == [1, 1, 1, 1]
     assert total.precision() > 0.95
     assert total.coverage([1, 2]) > 0.8
-    assert total.labelled[0] == 0  # the background comes from outside of the boxes
+    assert total.counts[:, 0].sum() == 0  # the background comes from outside of the boxes
 
 
 def test_tags_get_seeds_of_their_classes_only_and_the_maps_are_kept(

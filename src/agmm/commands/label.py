@@ -1,8 +1,9 @@
 """``agmm label``: pseudo labels for the training pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,24 +18,33 @@ from agmm.commands.common import (
     tracked,
     usable_dataset,
 )
+from agmm.commands.label_report import show
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
-from agmm.data.dataset import read_supervision
-from agmm.datasets.images import read_image
+from agmm.data.dataset import dense_mask
+from agmm.datasets.classes import read_classes
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.records import Record
-from agmm.errors import ConfigError
+from agmm.errors import ConfigError, DataError
+from agmm.evaluation.label_quality import PseudoLabelQuality, pseudo_label_quality
 from agmm.files import written_atomically
-from agmm.inference.label import LabelledPicture, label_picture
+from agmm.inference.label import LabelledPicture
+from agmm.report.figures import write_png
+from agmm.report.reliability import draw_reliability
 from agmm.shapes import IGNORE_INDEX
 from agmm.training.classify import load_classifier
-from agmm.training.run import Run, load_run
-from agmm.training.seeding import CLASSIFIER, SEEDS, with_seeds
+from agmm.training.labelling import ABOUT, label_record
+from agmm.training.pseudo import with_found_seeds
+from agmm.training.run import Run, load_run, write_json
+from agmm.training.seeding import CLASSIFIER, SEEDS
 
 EXAMPLES = """
 agmm label runs/first photos --out pseudo
 agmm label runs/first photos --out pseudo --threshold 0.8
 """
+
+QUALITY, RELIABILITY = "quality.json", "reliability.png"
+"""What is written beside the labels where there are dense masks."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,13 @@ class LabelReport:
     Args:
         pictures: Number of pictures.
         coverage: Share of all pixels that got a class, 0 to 1.
+        quality: What they are worth, of the pictures with a dense mask that gave no label itself;
+            None if there is none.
     """
 
     pictures: int
     coverage: float
+    quality: PseudoLabelQuality | None = None
 
 
 def label(
@@ -66,13 +79,16 @@ def label(
     """Write pseudo labels and their confidence for pictures with the labels of the training.
 
     The class of a pixel is the argmax of p·γ over its candidates, network times mixture; the
-    pixels that were labelled keep their label.
+    pixels that were labelled keep their label. Where pictures have dense masks that the run was
+    not trained from, the labels are measured against them afterwards; they are never made from
+    them.
 
     Args:
         run: Run folder of a training.
         data: Data set with labels of the forms that the run was trained with.
         out: Folder for ``masks/NAME.png`` and ``confidence/NAME.png``, which is 255 times the
-            confidence in grey.
+            confidence in grey; ``about.json`` says what they were made from, ``quality.json`` and
+            ``reliability.png`` how good they are, where there are dense masks.
         format: Layout of the data set; ``auto`` recognises it.
         mapping: YAML file with classes to rename, merge or drop; without it that of the run.
         split: Split to label.
@@ -82,7 +98,7 @@ def label(
         skip_bad: Skip, count and list unusable files instead of stopping.
 
     Returns:
-        How many pictures and which share of their pixels got a label.
+        How many pictures, which share of their pixels got a label, and how good the labels are.
 
     Raises:
         AgmmError: If the run or the data cannot be read, or their classes differ.
@@ -105,7 +121,17 @@ def label(
         console=console,
     )
     same_classes(loaded, dataset.classes.names, data)
-    records = with_seeds(
+    about = {
+        "run": str(run),
+        "checkpoint": checkpoint,
+        "step": loaded.step,
+        "split": split,
+        "threshold": threshold,
+        "labels": list(loaded.config.labels),
+        "complete_labels": loaded.config.complete_labels,
+        "classes": list(loaded.classes.names),
+    }
+    records = with_found_seeds(
         loaded.config,
         dataset.split(split),
         dataset.classes,
@@ -115,58 +141,67 @@ def label(
         classify=lambda _: load_classifier(loaded.path / CLASSIFIER),
         earlier=loaded.path / SEEDS,
     )
+    return _write_labels(loaded, records, Path(out), threshold, about, console)
+
+
+def _write_labels(
+    run: Run,
+    records: Sequence[Record],
+    out: Path,
+    threshold: float,
+    about: dict[str, Any],
+    console: Console,
+) -> LabelReport:
     masks, confidences = (
-        {record.name: Path(out) / folder / f"{record.name}.png" for record in records}
+        {record.name: out / folder / f"{record.name}.png" for record in records}
         for folder in ("masks", "confidence")
     )
-    for target in (*masks.values(), *confidences.values()):
+    others = [out / name for name in (ABOUT, QUALITY, RELIABILITY)]
+    for target in (*masks.values(), *confidences.values(), *others):
         keep_existing(target)
     labelled = total = 0
+    quality = None
     for record in tracked(records, "labelling", console):
-        result = label_record(loaded, record, threshold=threshold)
-        mask = result.mask.numpy()
-        write_index_mask(masks[record.name], mask, loaded.classes)
+        # All labels, to measure their confidence; then those that are sure enough.
+        result = label_record(run, record, threshold=0.0)
+        found = _quality(run, record, result, threshold, console)
+        if found is not None:
+            quality = found if quality is None else quality + found
+        unsure = result.confidence < threshold
+        mask = result.mask.masked_fill(unsure, IGNORE_INDEX).numpy()
+        write_index_mask(masks[record.name], mask, run.classes)
         grey = (result.confidence * 255).round().to(torch.uint8).numpy()
         with written_atomically(confidences[record.name]) as temporary:
             Image.fromarray(grey).save(temporary)
         labelled += int(np.count_nonzero(mask != IGNORE_INDEX))
         total += mask.size
-    return LabelReport(len(records), labelled / total)
+    write_json(out / ABOUT, about)
+    if quality is not None:
+        figures = quality.as_dict(run.classes.names, run.classes.background)
+        write_json(out / QUALITY, {**about, **figures})
+        write_png(out / RELIABILITY, draw_reliability(quality.calibration))
+    return LabelReport(len(records), labelled / total, quality)
 
 
-def label_record(run: Run, record: Record, *, threshold: float) -> LabelledPicture:
-    """Posterior and pseudo labels of one picture from its labels and a run.
-
-    Args:
-        run: The run; network and objective lie on one device.
-        record: The picture and its labels.
-        threshold: Pixels of a lower confidence become 255; 0 to 1.
-
-    Returns:
-        Everything at the picture's size.
-    """
-    image = read_image(record.image)
-    height, width = image.shape[:2]
-    annotated, given = (
-        read_supervision(
-            source,
-            run.config.labels,
-            (height, width),
-            run.model.num_classes,
-            complete=run.config.complete_labels,
-            background=run.classes.background,
-        )
-        for source in (replace(record, guesses=()), record)
-    )
-    return label_picture(
-        run.model,
-        run.objective,
-        image,
-        given,
-        annotated=annotated.seeds,
-        image_scale=run.config.image_scale,
+def _quality(
+    run: Run, record: Record, result: LabelledPicture, threshold: float, console: Console
+) -> PseudoLabelQuality | None:
+    """Measure the labels of a picture where it has a dense mask that they were not made from."""
+    if "dense" not in record.labels or "dense" in run.config.labels:
+        return None
+    try:
+        truth = dense_mask(record)
+    except DataError as error:
+        # The labels are what was asked for, and need no dense mask.
+        console.print(f"not measured: {error}", markup=False, soft_wrap=True)
+        return None
+    return pseudo_label_quality(
+        result.mask.numpy(),
+        result.confidence.numpy(),
+        truth,
+        run.model.num_classes,
+        annotated=result.annotated.numpy(),
         threshold=threshold,
-        device=next(run.model.parameters()).device,
     )
 
 
@@ -174,9 +209,17 @@ def main(name: str, arguments: Sequence[str]) -> None:
     """Run the command with the words of its command line."""
     values = parse(build_parser(name, label, EXAMPLES), arguments)
     report = label(**values)
-    Console().print(
+    console = Console()
+    console.print(
         f"{report.pictures} pictures, {100 * report.coverage:.1f} % of the pixels labelled:"
         f" {values['out']}/masks, {values['out']}/confidence",
         markup=False,
         soft_wrap=True,
     )
+    if report.quality is not None:
+        show(report.quality, read_classes(Path(values["run"]) / "classes.txt"), console)
+        console.print(
+            f"{values['out']}/{QUALITY}, {values['out']}/{RELIABILITY}",
+            markup=False,
+            soft_wrap=True,
+        )

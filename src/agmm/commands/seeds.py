@@ -19,8 +19,8 @@ from agmm.datasets.images import image_size
 from agmm.datasets.masks import read_index_mask
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError
+from agmm.evaluation.label_quality import LabelQuality, label_quality
 from agmm.evaluation.map_quality import THRESHOLDS, MapQuality
-from agmm.evaluation.seed_quality import SeedQuality, seed_quality
 from agmm.seeds.cam import strongest_maps
 from agmm.seeds.reading import read_maps
 from agmm.seeds.store import array_file, seed_file
@@ -54,7 +54,7 @@ class SeedsReport:
     """
 
     pictures: dict[SeedForm, int]
-    quality: dict[SeedForm, SeedQuality]
+    quality: dict[SeedForm, LabelQuality]
     maps: MapQuality | None
     background: int | None
 
@@ -92,10 +92,10 @@ def seeds(
     loaded = load_run(run)
     config, classes = loaded.config, loaded.classes
     forms = tuple(form for form in SEED_FORMS if form in config.labels)
-    if not forms or config.seeds:
+    if not forms or config.seeds or config.pseudo.source:
         raise ConfigError(
             f"{run}: has no seeds of its own; give a run with tags or boxes among its --labels, and"
-            " without --seeds"
+            " without --seeds or pseudo:"
         )
     console = Console(stderr=True)
     dataset = usable_dataset(
@@ -133,12 +133,12 @@ def seeds(
 
 def _seed_quality(
     records: Sequence[Record], folder: Path, classes: Classes, console: Console
-) -> SeedQuality:
+) -> LabelQuality:
     empty = np.full((1, 1), IGNORE_INDEX, np.uint8)
-    total = seed_quality(empty, empty, len(classes))
+    total = label_quality(empty, empty, len(classes))
     for record in tracked(records, "counting the seeds", console):
         mask = read_index_mask(seed_file(folder, record.name), classes)
-        total += seed_quality(mask, _truth(record), len(classes))
+        total += label_quality(mask, _truth(record), len(classes))
     return total
 
 
@@ -175,7 +175,7 @@ def _quality_table(report: SeedsReport) -> Table:
         table.add_column(column, justify="right")
     table.add_column("foreground\nprecision", justify="right")
     for form, quality in report.quality.items():
-        foreground = [k for k in range(len(quality.labelled)) if k != report.background]
+        foreground = [k for k in range(quality.num_classes) if k != report.background]
         table.add_row(
             form,
             str(report.pictures[form]),

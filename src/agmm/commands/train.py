@@ -10,7 +10,6 @@ from rich.console import Console
 
 from agmm.commands.common import pick_device, training_needs, usable_dataset
 from agmm.commands.evaluate import evaluate
-from agmm.commands.label import label_record
 from agmm.commands.parsing import build_parser, parse, recipe_words
 from agmm.config import Checkpoint, TrainConfig, from_plain
 from agmm.data.dataset import dense_mask, read_supervision
@@ -23,15 +22,18 @@ from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
 from agmm.training.fit import fit, is_main_process, number_of_steps
+from agmm.training.labelling import label_record
 from agmm.training.objectives import build_objective
+from agmm.training.pseudo import check_source, with_found_seeds, with_source
 from agmm.training.run import Run, load_run, prepare_run_folder, write_json
-from agmm.training.seeding import SEEDS, with_seeds
+from agmm.training.seeding import SEEDS
 
 EXAMPLES = """
 agmm train photos --labels scribbles --out runs/first
 agmm train photos --labels points,blocks --complete-labels --crop 256 256 --out runs/second
 agmm train photos --labels tags,boxes --encoder mobilenetv2_100 --out runs/third
 agmm train photos --labels scribbles --recipe camvid --method partial-ce --out runs/baseline
+agmm train photos --labels pseudo:runs/first --pseudo.threshold 0.8 --out runs/second
 agmm train photos --labels scribbles --out runs/first --resume
 """
 
@@ -39,9 +41,9 @@ agmm train photos --labels scribbles --out runs/first --resume
 def train(config: TrainConfig, console: Console | None = None) -> Run:
     """Train as the config says and write the run folder.
 
-    The folder holds the resolved config, versions, the seeds of tags and boxes, logs, checkpoints,
-    and at the end the scores on the split ``val`` (where the data has one) and overlays of some
-    training pictures.
+    The folder holds the resolved config, versions, the seeds of tags and boxes or the pseudo
+    labels, logs, checkpoints, and at the end the scores on the split ``val`` (where the data has
+    one) and overlays of some training pictures.
 
     Args:
         config: Everything that decides what the training does.
@@ -54,7 +56,9 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         AgmmError: If config, data or weights cannot be used, or the loss is not finite.
     """
     console = console or Console(stderr=True, quiet=not is_main_process())
+    config = with_source(config)
     dataset = _open(config, console)
+    check_source(config, dataset.split("train"), dataset.classes, console)
     val_records = dataset.splits.get("val", ())
     k = len(dataset.classes.names)
     model = build_segmenter(
@@ -71,7 +75,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     )
     if is_main_process():
         prepare_run_folder(config, dataset.classes)
-    train_records = with_seeds(
+    train_records = with_found_seeds(
         config,
         dataset.split("train"),
         dataset.classes,
@@ -82,7 +86,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     dataset = replace(dataset, splits={**dataset.splits, "train": train_records})
     console.print(
         f"{len(train_records)} training and {len(val_records)} validation pictures, {k} classes; "
-        f"{config.method} on {', '.join(config.labels)}, {max_steps} steps; {model.weights_report}",
+        f"{config.method} on {_trained_from(config)}, {max_steps} steps; {model.weights_report}",
         markup=False,
         soft_wrap=True,
     )
@@ -91,6 +95,11 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     if is_main_process():
         _finish(run, dataset, console)
     return run
+
+
+def _trained_from(config: TrainConfig) -> str:
+    source = config.pseudo.source
+    return ", ".join((*config.labels, *([f"pseudo labels of {source}"] if source else [])))
 
 
 def _open(config: TrainConfig, console: Console) -> Dataset:

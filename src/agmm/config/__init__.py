@@ -4,11 +4,11 @@ Nothing heavy is imported here: the command line builds its help from these clas
 """
 
 from agmm.config.files import STAGES, as_plain, from_plain, read_yaml, recipe_path
+from agmm.config.pseudo import Checkpoint, PseudoConfig
 from agmm.config.seeds import CamConfig, ClassifierConfig, GrabCutConfig
 from agmm.config.train import (
     METHODS,
     Accelerator,
-    Checkpoint,
     Format,
     Method,
     Optimizer,
@@ -28,6 +28,7 @@ __all__ = [
     "Method",
     "Optimizer",
     "Precision",
+    "PseudoConfig",
     "TrainConfig",
     "as_plain",
     "from_plain",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from agmm.config.pseudo import PseudoConfig
 from agmm.config.seeds import CamConfig, ClassifierConfig, GrabCutConfig
 from agmm.config.train import TrainConfig
 from agmm.errors import ConfigError
@@ -16,8 +17,12 @@ STAGES: dict[str, type] = {
     "classifier": ClassifierConfig,
     "cam": CamConfig,
     "grabcut": GrabCutConfig,
+    "pseudo": PseudoConfig,
 }
 """Fields of `TrainConfig` that are configs of their own."""
+
+_PSEUDO = "pseudo:"
+"""What a source of pseudo labels is marked with among the labels."""
 
 
 def as_plain(config: TrainConfig) -> dict[str, Any]:
@@ -46,12 +51,36 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
     if given.get("mapping") is not None:
         given["mapping"] = _as_path("mapping", given["mapping"])
     given["seeds"] = tuple(_as_path("seeds", path) for path in given.get("seeds", ()))
+    _name_source(given)
     for name, stage in STAGES.items():
         options = given.get(name, {})
         if not isinstance(options, Mapping):
             raise ConfigError(f"{name}: expected a mapping of options, got {options!r}")
         given[name] = _build(stage, options, f"{name}.")
     return _build(TrainConfig, given)
+
+
+def _name_source(given: dict[str, Any]) -> None:
+    """Turn the ``pseudo:RUN`` among the labels into ``pseudo.source``."""
+    options = given.get("pseudo", {})
+    if not isinstance(options, Mapping):
+        return  # reported with the other stages
+    options = dict(options)
+    if options.get("source") is not None:
+        options["source"] = _as_path("pseudo.source", options["source"])
+    words = given.get("labels")
+    if isinstance(words, list | tuple):
+        named = [w for w in words if isinstance(w, str) and w.startswith(_PSEUDO)]
+        sources = {Path(word.removeprefix(_PSEUDO)) for word in named}
+        sources |= {options["source"]} if named and options.get("source") else set()
+        if len(sources) > 1 or _PSEUDO in named:
+            raise ConfigError(
+                f"labels: expected at most one {_PSEUDO}RUN, with a folder, got {', '.join(named)}"
+            )
+        if sources:
+            options["source"] = sources.pop()
+            given["labels"] = tuple(word for word in words if word not in named)
+    given["pseudo"] = options
 
 
 T = TypeVar("T")

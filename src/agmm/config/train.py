@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from agmm.config.pseudo import PseudoConfig
 from agmm.config.rules import (
     COUNT,
     COUNT_OR_ZERO,
@@ -61,7 +62,6 @@ Format = Literal[
     "tel",
 ]
 Accelerator = Literal["auto", "cpu", "gpu"]
-Checkpoint = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class TrainConfig:
         data: Folder of the data set.
         out: Run folder to write; it must not hold another run.
         labels: Label forms to train from, comma-separated: points, scribbles, blocks, boxes, tags,
-            dense; of each picture those that it has are taken.
+            dense; of each picture those that it has are taken. pseudo:RUN adds the pseudo labels of
+            an earlier run, or of a folder that ``agmm label`` has written; alone it also takes the
+            forms that these were made from.
         format: Layout of the data set; ``auto`` recognises it.
         mapping: YAML file with classes to rename, merge or drop, a line ``old: new`` or ``old:
             null`` for each; the run folder keeps a copy, which evaluate, label and seeds use.
@@ -122,6 +124,7 @@ class TrainConfig:
         classifier: Options of the classifier that learns the tags.
         cam: Options of its class activation maps, which become the seeds of tags.
         grabcut: Options of GrabCut, which gives the seeds inside boxes.
+        pseudo: Options of pseudo labels.
         resume: Continue the run in ``out`` from its last checkpoint.
     """
 
@@ -165,10 +168,11 @@ class TrainConfig:
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     cam: CamConfig = field(default_factory=CamConfig)
     grabcut: GrabCutConfig = field(default_factory=GrabCutConfig)
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if not self.labels:
+        if not self.labels and self.pseudo.source is None:
             raise ConfigError(f"labels: expected at least one of {', '.join(FORMS)}, got none")
         for form in self.labels:
             if form not in FORMS:

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from agmm.data.transforms import Candidates, Seeds, Valid, normalise
 from agmm.datasets.images import read_image
 from agmm.datasets.records import Record
-from agmm.labels.annotations import DenseMask
+from agmm.labels.annotations import Annotation, DenseMask
 from agmm.labels.forms import Form
 from agmm.labels.guesses import with_guesses
 from agmm.labels.rasterize import rasterize
@@ -59,11 +59,45 @@ def read_supervision(
     Raises:
         DataError: A label or guess cannot be read, does not fit, or contradicts another label.
     """
-    annotations = [record.labels[form]() for form in forms if form in record.labels]
+    return supervise(
+        [record.labels[form]() for form in forms if form in record.labels],
+        [guess() for guess in record.guesses],
+        size,
+        num_classes,
+        complete=complete,
+        background=background,
+    )
+
+
+def supervise(
+    annotations: Sequence[Annotation],
+    guesses: Sequence[MaskArray],
+    size: tuple[int, int],
+    num_classes: int,
+    *,
+    complete: bool,
+    background: int | None,
+) -> Supervision:
+    """The same for labels and guesses that have been read.
+
+    Args:
+        annotations: The labels, each form at most once.
+        guesses: Guessed seeds, (H, W).
+        size: (H, W) of the picture in pixels.
+        num_classes: K, 1..255.
+        complete: The labels name every class of a picture.
+        background: Index of the background; None if no class is one.
+
+    Returns:
+        Seeds (H, W) and candidates (K,) or (K, H, W).
+
+    Raises:
+        DataError: A label or guess does not fit, or contradicts another label.
+    """
     given = rasterize(annotations, size, num_classes, complete=complete, background=background)
     if any(isinstance(annotation, DenseMask) for annotation in annotations):
         return given
-    return with_guesses(given, [guess() for guess in record.guesses])
+    return with_guesses(given, guesses)
 
 
 class TrainingViews(Dataset[Sample]):

@@ -56,11 +56,11 @@ class Scores:
                 f"{len(class_names)}; pass the names of the data set that was evaluated"
             )
         return {
-            "miou": _nan_to_none(self.miou),
-            "pixel_accuracy": _nan_to_none(self.pixel_accuracy),
-            "mean_accuracy": _nan_to_none(self.mean_accuracy),
+            "miou": nan_to_none(self.miou),
+            "pixel_accuracy": nan_to_none(self.pixel_accuracy),
+            "mean_accuracy": nan_to_none(self.mean_accuracy),
             "iou": {
-                name: _nan_to_none(value) for name, value in zip(class_names, self.iou, strict=True)
+                name: nan_to_none(value) for name, value in zip(class_names, self.iou, strict=True)
             },
         }
 
@@ -120,7 +120,7 @@ def confusion_matrix(
     return counts
 
 
-def scores(confusion: Int64[Tensor, "k k"]) -> Scores:
+def scores(confusion: Int64[Tensor, "k k"], missed: Int64[Tensor, " k"] | None = None) -> Scores:
     """Figures of a confusion matrix: IoU = TP / (TP + FP + FN), per class and on average.
 
     Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2015, section 4.4.
@@ -128,6 +128,7 @@ def scores(confusion: Int64[Tensor, "k k"]) -> Scores:
     Args:
         confusion: Counts, true classes in the rows and predicted ones in the columns, as
             ``confusion_matrix`` or torchmetrics' ``MulticlassConfusionMatrix`` give them.
+        missed: Pixels of each true class that were predicted as none; they count as wrong.
 
     Returns:
         The figures, in [0, 1].
@@ -147,12 +148,14 @@ def scores(confusion: Int64[Tensor, "k k"]) -> Scores:
         )
     counts = confusion.double()
     right, of_truth, of_prediction = counts.diagonal(), counts.sum(1), counts.sum(0)
+    if missed is not None:
+        of_truth = of_truth + missed
     # 0 / 0 is NaN, which nanmean leaves out.
     iou = right / (of_truth + of_prediction - right)
     return Scores(
         miou=iou.nanmean().item(),
         iou=tuple(iou.tolist()),
-        pixel_accuracy=(right.sum() / counts.sum()).item(),
+        pixel_accuracy=(right.sum() / of_truth.sum()).item(),
         mean_accuracy=(right / of_truth).nanmean().item(),
     )
 
@@ -170,5 +173,11 @@ def _check_classes(
         )
 
 
-def _nan_to_none(value: float) -> float | None:
+def share(part: int, whole: int) -> float:
+    """``part / whole``; NaN where there is nothing to divide by."""
+    return part / whole if whole else math.nan
+
+
+def nan_to_none(value: float) -> float | None:
+    """A figure as JSON can hold it: None, which JSON writes as null, in place of NaN."""
     return None if math.isnan(value) else value

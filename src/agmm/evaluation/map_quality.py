@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64, Integer
 
 from agmm.errors import InputError
-from agmm.evaluation.confusion import scores
+from agmm.evaluation.confusion import scores, share
 from agmm.shapes import IGNORE_INDEX, MaskArray
 
 THRESHOLDS: tuple[float, ...] = tuple(step / 20 for step in range(1, 20))
@@ -111,13 +111,9 @@ class MapQuality:
             confusion[:, self.background] += below[:-1]
         return ThresholdQuality(
             threshold,
-            _share(int(above.sum()), int(self.counts.sum())),
-            _share(right, int(above[:, :-1].sum())),
-            _share(int(below.sum()), int(self.counts.sum())),
-            _share(hidden, int(below[:-1].sum())),
+            share(int(above.sum()), int(self.counts.sum())),
+            share(right, int(above[:, :-1].sum())),
+            share(int(below.sum()), int(self.counts.sum())),
+            share(hidden, int(below[:-1].sum())),
             scores(torch.from_numpy(confusion)).miou if truth.any() else float("nan"),
         )
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")

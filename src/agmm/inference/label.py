@@ -23,12 +23,14 @@ class LabelledPicture(NamedTuple):
         posterior: Posterior of the mixture, ``k H W``, over the candidates.
         mask: Pseudo labels, ``H W``, uint8; 255 = below the threshold.
         confidence: Their confidence, ``H W``, 0 to 1.
+        annotated: What the annotator labelled, ``H W``, uint8; 255 = nothing.
     """
 
     probs: Tensor
     posterior: Tensor
     mask: Tensor
     confidence: Tensor
+    annotated: Tensor
 
 
 @torch.inference_mode()
@@ -86,6 +88,7 @@ def label_picture(
         posterior=posterior[0],
         mask=torch.where(keep, labelled, mask[0].to(torch.uint8)),
         confidence=torch.where(keep, 1.0, confidence[0]),
+        annotated=labelled,
     )
 
 

@@ -44,8 +44,9 @@ class Seeds:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-Make = Callable[[ImageArray, Mapping[Form, Annotation]], Seeds]
-"""A stage: the picture and its labels to seeds; the same for the same arguments, on any thread."""
+Make = Callable[[ImageArray, Mapping[Form, Annotation], Sequence[MaskArray]], Seeds]
+"""A stage: the picture, its labels and its guesses so far to seeds; the same for the same
+arguments, on any thread."""
 
 
 class Tally(NamedTuple):
@@ -114,7 +115,7 @@ def make_seeds(
         ...     make_seeds,
         ...     [Record("a", root / "a.png", {})],
         ...     root / "seeds",
-        ...     lambda image, labels: Seeds(np.full(image.shape[:2], 255, np.uint8)),
+        ...     lambda image, labels, guesses: Seeds(np.full(image.shape[:2], 255, np.uint8)),
         ...     forms=(),
         ...     fingerprint="nothing",
         ...     classes=Classes(("cat",), ((1, 2, 3),)),
@@ -199,14 +200,15 @@ def _ensure(
 ) -> _Outcome:
     try:
         labels = {form: record.labels[form]() for form in forms if form in record.labels}
-        key = _key(record.image.read_bytes(), labels, fingerprint, classes)
+        guesses = [guess() for guess in record.guesses]
+        key = _key(record.image.read_bytes(), labels, guesses, fingerprint, classes)
         if _is_current(folder, record.name, key):
             return "kept"
         if earlier is not None and _is_current(earlier, record.name, key):
             _copy(earlier, folder, record.name)
             return "copied"
         image = read_image(record.image)
-        seeds = make(image, labels)
+        seeds = make(image, labels, guesses)
         assert seeds.mask.shape == image.shape[:2], f"seeds of {seeds.mask.shape} pixels"
         _write(folder, record.name, seeds, classes, key)
     except Exception as error:
@@ -220,7 +222,11 @@ def _ensure(
 
 
 def _key(
-    picture: bytes, labels: Mapping[Form, Annotation], fingerprint: str, classes: Classes
+    picture: bytes,
+    labels: Mapping[Form, Annotation],
+    guesses: Sequence[MaskArray],
+    fingerprint: str,
+    classes: Classes,
 ) -> str:
     def parts() -> Iterable[bytes]:
         yield picture
@@ -230,6 +236,9 @@ def _key(
                 values: np.ndarray = getattr(annotation, item.name)
                 yield repr((form, item.name, values.dtype.str, values.shape)).encode()
                 yield values.tobytes()
+        for guess in guesses:
+            yield repr(("guess", guess.dtype.str, guess.shape)).encode()
+            yield guess.tobytes()
 
     digest = hashlib.sha256()
     for part in parts():

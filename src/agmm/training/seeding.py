@@ -25,7 +25,7 @@ from agmm.seeds.cam import GRID_STRIDE, activation_maps, cam_seeds
 from agmm.seeds.grabcut import grabcut_seeds
 from agmm.seeds.reading import find_seeds, read_seeds
 from agmm.seeds.store import Make, Seeds, make_seeds, seed_file
-from agmm.shapes import ImageArray
+from agmm.shapes import ImageArray, MaskArray
 from agmm.training.classify import fit_classifier
 from agmm.training.progress import progress_bar
 
@@ -166,7 +166,7 @@ def _box_stage(config: GrabCutConfig) -> tuple[Make, str]:
     """GrabCut as a stage of `make_seeds`, and what decides its seeds beside picture and boxes."""
     options = dataclasses.asdict(config)
 
-    def make(image: ImageArray, labels: Mapping[Form, Annotation]) -> Seeds:
+    def make(image: ImageArray, labels: Mapping[Form, Annotation], _: Sequence[MaskArray]) -> Seeds:
         boxes = labels["boxes"]
         assert isinstance(boxes, Boxes)
         return Seeds(grabcut_seeds(image, boxes, **options))
@@ -181,7 +181,7 @@ def _tag_stage(
     cam = config.cam
     model = model.to(device)
 
-    def make(image: ImageArray, labels: Mapping[Form, Annotation]) -> Seeds:
+    def make(image: ImageArray, labels: Mapping[Form, Annotation], _: Sequence[MaskArray]) -> Seeds:
         tags = labels["tags"]
         assert isinstance(tags, Tags)
         named = sorted({int(k) for k in tags.classes} - {classes.background})
@@ -205,7 +205,7 @@ def _tag_stage(
         kept = {"maps": _coarse(maps), "classes": np.array(named, np.uint8)}
         return Seeds(mask, kept)
 
-    return make, f"cam {cam} {config.image_scale} {_digest(model)}"
+    return make, f"cam {cam} {config.image_scale} {weights_digest(model)}"
 
 
 def _coarse(maps: Float32[Tensor, "n H W"]) -> Float16[np.ndarray, "n h w"]:
@@ -216,7 +216,7 @@ def _coarse(maps: Float32[Tensor, "n H W"]) -> Float16[np.ndarray, "n h w"]:
     return interpolate(maps[None], size, mode="area")[0].numpy().astype(np.float16)
 
 
-def _digest(model: nn.Module) -> str:
+def weights_digest(model: nn.Module) -> str:
     """SHA-256 of a network's weights."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():

@@ -1,0 +1,288 @@
+"""The pseudo labels of a first run as guesses that a second network is trained on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from agmm.config import TrainConfig, from_plain, read_yaml
+from agmm.datasets.classes import Classes, read_classes
+from agmm.datasets.images import opened_image
+from agmm.datasets.records import Record
+from agmm.errors import ConfigError, DataError
+from agmm.labels.annotations import Annotation
+from agmm.labels.forms import FORMS, Form
+from agmm.seeds.reading import read_seeds
+from agmm.seeds.store import Make, Seeds, make_seeds, seed_file
+from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
+from agmm.training.classify import load_classifier
+from agmm.training.labelling import ABOUT, label_image
+from agmm.training.progress import progress_bar
+from agmm.training.run import MAPPING, Run, load_run
+from agmm.training.seeding import CLASSIFIER, SEEDS, Classify, weights_digest, with_seeds
+
+PSEUDO, FIRST = "pseudo", "first"
+"""Folders below the seeds of a run: pseudo labels, and the seeds that the first run starts from."""
+
+
+def with_source(config: TrainConfig) -> TrainConfig:
+    """Give a training on pseudo labels the annotator's labels that they were made from.
+
+    Args:
+        config: A training's config.
+
+    Returns:
+        The same, with the forms of label of ``pseudo.source`` where it names none itself, and with
+        ``complete_labels`` where they were complete there; as it is without such a source.
+
+    Raises:
+        ConfigError: The source is neither a run nor a folder of pseudo labels, or the folder does
+            not say which labels it was made from and neither does the config.
+    """
+    source = config.pseudo.source
+    if source is None:
+        return config
+    about = _about(source)
+    labels = config.labels or about.labels
+    if not labels:
+        raise ConfigError(
+            f"--labels pseudo:{source}: does not say which labels it was made from (no {ABOUT});"
+            f" name them too, as in --labels scribbles,pseudo:{source}"
+        )
+    return replace(config, labels=labels, complete_labels=config.complete_labels or about.complete)
+
+
+def check_source(
+    config: TrainConfig, records: Sequence[Record], classes: Classes, console: Console
+) -> None:
+    """Make sure that the pseudo labels can be made or read, before anything is written.
+
+    Args:
+        config: The training's config.
+        records: The training records.
+        classes: The data set's classes.
+        console: Where progress is shown.
+
+    Raises:
+        ConfigError: The source has other classes.
+        DataError: A picture without a pseudo label, or one that cannot be read or has another size.
+        WeightsError: A run that cannot be loaded.
+    """
+    source = config.pseudo.source
+    if source is None:
+        return
+    names = _about(source).classes
+    if names is not None and names != classes.names:
+        mapping = source / MAPPING
+        told = f", or --mapping {mapping}" if mapping.is_file() else ""
+        raise ConfigError(
+            f"--labels pseudo:{source}: has the classes {', '.join(names)}, but the data set"
+            f" {', '.join(classes.names)}; give a data set with the same classes{told}"
+        )
+    if _is_run(source):
+        load_run(source, checkpoint=config.pseudo.checkpoint)
+        return
+    ready = _with_given(config, source, records, classes)
+    with progress_bar("reading the pseudo labels", console) as progress:
+        for done, record in enumerate(ready, start=1):
+            for guess in record.guesses:
+                guess()
+            progress(done, len(ready))
+
+
+def with_found_seeds(
+    config: TrainConfig,
+    records: Sequence[Record],
+    classes: Classes,
+    console: Console,
+    *,
+    folder: Path,
+    device: torch.device | str,
+    classify: Classify | None = None,
+    earlier: Path | None = None,
+) -> tuple[Record, ...]:
+    """Give records the guesses that the config asks for: pseudo labels, else seeds.
+
+    With ``config.pseudo.source`` the guesses are pseudo labels. Those of a run are made with the
+    labels, and the seeds, that it was trained from: ``folder/pseudo/NAME.png``, unless they are
+    there already; its own seeds are copied to ``folder/first``. A stage that was stopped goes on
+    where it was. Pictures whose dense mask is trained from need none. Without a source, see
+    `agmm.training.seeding.with_seeds`, which also explains the arguments.
+
+    Returns:
+        The same records, with ``guesses`` where their labels leave something open.
+
+    Raises:
+        AgmmError: Pseudo labels or seeds that cannot be read or made.
+    """
+    source = config.pseudo.source
+    if source is None:
+        return with_seeds(
+            config,
+            records,
+            classes,
+            console,
+            folder=folder,
+            device=device,
+            classify=classify,
+            earlier=earlier,
+        )
+    if not _is_run(source):
+        return _with_given(config, source, records, classes)
+    open_ones = [record for record in records if _needs_guess(record, config.labels)]
+    run = load_run(source, checkpoint=config.pseudo.checkpoint, device=str(device))
+    seeded = with_found_seeds(
+        run.config,
+        open_ones,
+        classes,
+        console,
+        folder=folder / FIRST,
+        device=device,
+        classify=lambda _: load_classifier(source / CLASSIFIER),
+        earlier=source / SEEDS,
+    )
+    make, fingerprint = _stage(run, config.pseudo.threshold)
+    with progress_bar("pseudo labels", console) as progress:
+        tally = make_seeds(
+            seeded,
+            folder / PSEUDO,
+            make,
+            forms=run.config.labels,
+            fingerprint=fingerprint,
+            classes=classes,
+            earlier=earlier and earlier / PSEUDO,
+            workers=1,  # a network has threads of its own
+            progress=progress,
+        )
+    console.print(
+        f"pseudo labels of {source}: {tally.made} made, {tally.copied} copied, {tally.kept} were"
+        f" there, in {folder / PSEUDO}",
+        markup=False,
+        soft_wrap=True,
+    )
+    return tuple(
+        replace(
+            record,
+            guesses=(
+                partial(
+                    read_seeds,
+                    seed_file(folder / PSEUDO, record.name),
+                    record.image,
+                    classes,
+                    config.cam,
+                ),
+            )
+            if _needs_guess(record, config.labels)
+            else (),
+        )
+        for record in records
+    )
+
+
+def _stage(run: Run, threshold: float) -> tuple[Make, str]:
+    """A run's pseudo labels as a stage of `make_seeds`, and what decides them beside the labels."""
+
+    def make(
+        image: ImageArray, labels: Mapping[Form, Annotation], guesses: Sequence[MaskArray]
+    ) -> Seeds:
+        result = label_image(run, image, list(labels.values()), guesses, threshold=threshold)
+        return Seeds(result.mask.numpy())
+
+    config = run.config
+    options = {
+        "threshold": threshold,
+        "image_scale": config.image_scale,
+        "complete_labels": config.complete_labels,
+        "decoder": config.decoder,
+        "encoder": config.encoder,
+        "method": config.method,
+        "objective": dict(sorted(config.objective.items())),
+    }
+    weights = f"{weights_digest(run.model)} {weights_digest(run.objective)}"
+    return make, f"pseudo {options} {weights}"
+
+
+def _needs_guess(record: Record, forms: Sequence[Form]) -> bool:
+    """Whether the labels leave anything open: a dense mask says all."""
+    return not ("dense" in forms and "dense" in record.labels)
+
+
+def _with_given(
+    config: TrainConfig, source: Path, records: Sequence[Record], classes: Classes
+) -> tuple[Record, ...]:
+    """Take the pseudo labels of a folder that ``agmm label`` has written."""
+    result, missing = [], []
+    for record in records:
+        guesses: tuple[partial[MaskArray], ...] = ()
+        if _needs_guess(record, config.labels):
+            if not seed_file(source / "masks", record.name).is_file():
+                missing.append(record.name)
+            guesses = (partial(_read_given, source, record, classes, config),)
+        result.append(replace(record, guesses=guesses))
+    if missing:
+        raise DataError(
+            f"{source}: {len(missing)} of {len(records)} pictures have no pseudo label; looked for"
+            f" {seed_file(source / 'masks', missing[0])}. Label them with agmm label, or remove the"
+            " pictures."
+        )
+    return tuple(result)
+
+
+def _read_given(source: Path, record: Record, classes: Classes, config: TrainConfig) -> MaskArray:
+    mask = read_seeds(seed_file(source / "masks", record.name), record.image, classes, config.cam)
+    if config.pseudo.threshold == 0:
+        return mask
+    path = seed_file(source / "confidence", record.name)
+    with opened_image(path) as image:
+        confidence = np.asarray(image)
+    if confidence.shape != mask.shape or confidence.dtype != np.uint8:
+        raise DataError(
+            f"{path}: expected a confidence of {mask.shape} pixels (rows, columns) in grey of 8"
+            f" bits, got {confidence.dtype} of {confidence.shape}. Write it again with agmm label."
+        )
+    # Rounded as the file's values are, so that no label of at least the threshold is lost.
+    sure = confidence >= round(255 * config.pseudo.threshold)
+    return np.where(sure, mask, np.uint8(IGNORE_INDEX))
+
+
+def _is_run(source: Path) -> bool:
+    return (source / "config.yaml").is_file()
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a source says of itself; nothing of a folder that another tool has written."""
+
+    labels: tuple[Form, ...] = ()
+    classes: tuple[str, ...] | None = None
+    complete: bool = False
+
+
+def _about(source: Path) -> _About:
+    if _is_run(source):
+        config = from_plain(read_yaml(source / "config.yaml"))
+        names = read_classes(source / "classes.txt").names
+        return _About(config.labels, names, config.complete_labels)
+    if not (source / "masks").is_dir():
+        raise ConfigError(
+            f"--labels pseudo:{source}: neither a run (no config.yaml in it) nor a folder of pseudo"
+            " labels (no masks/); give the --out of agmm train or of agmm label"
+        )
+    path = source / ABOUT
+    if not path.is_file():
+        return _About()
+    try:
+        told: Any = json.loads(path.read_text(encoding="utf-8"))
+        labels, classes, complete = told["labels"], told["classes"], told["complete_labels"]
+        known = all(form in FORMS for form in labels) and all(isinstance(n, str) for n in classes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not as agmm label writes it ({error!r}). Label again.") from error
+    if not known or not isinstance(complete, bool):
+        raise DataError(f"{path}: names unknown labels or no classes. Label again.")
+    return _About(tuple(labels), tuple(classes), complete)
