@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,17 @@ from typing import Any
 import jaxtyping
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from agmm.config import TrainConfig
 from agmm.datasets.classes import Classes
 from agmm.datasets.masks import write_index_mask
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes with as many threads each as there are cores would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start
+    torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 TINY = Classes(("sky", "wall", "road"), ((20, 90, 240), (230, 60, 30), (70, 200, 90)))
