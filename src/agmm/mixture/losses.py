@@ -38,6 +38,25 @@ def masked_mean(
     return values.masked_fill(~cells, 0).sum() / total.clamp(min=1)
 
 
+def warmup_factor(step: Int64[Tensor, ""], warmup_steps: int) -> Tensor:
+    """Factor of a term that rises from 0 over the first steps, and is 1 then.
+
+    Args:
+        step: Steps taken so far.
+        warmup_steps: Steps until it is 1; 0 is no warm-up.
+
+    Returns:
+        The factor, 0 to 1.
+
+    Example:
+        >>> warmup_factor(torch.tensor(3), 4).item(), warmup_factor(torch.tensor(9), 4).item()
+        (0.75, 1.0)
+    """
+    if warmup_steps == 0:
+        return torch.ones_like(step)
+    return (step / warmup_steps).clamp(max=1)
+
+
 def soft_cross_entropy(
     targets: Float[Tensor, "b k n"], log_probs: Float[Tensor, "b k n"]
 ) -> Float[Tensor, "b n"]:

@@ -204,7 +204,7 @@ class AGMMLoss(nn.Module):
                 *labelled_pixels(logits, seeds, valid, grid)
             )
             terms["absent_class"] = _absent_class(grid)
-            warmup = self._warmup()
+            warmup = losses.warmup_factor(self.step, self.warmup_steps)
             for name in ("mutual", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
             terms = {name: weight * terms[name] for name, weight in self.weights.items()}
@@ -287,12 +287,6 @@ class AGMMLoss(nn.Module):
         if not self.confidence_weighting:
             return torch.ones_like(gamma[:, 0])
         return torch.where(labelled, 1, gamma.amax(1))
-
-    def _warmup(self) -> Tensor:
-        """Factor of the self-supervised terms at this step, 0 to 1."""
-        if self.warmup_steps == 0:
-            return torch.ones_like(self.step)
-        return (self.step / self.warmup_steps).clamp(max=1)
 
     def _check_options(self) -> None:
         for name, weight in self.weights.items():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from agmm.errors import ConfigError
 from agmm.mixture import Need, ObjectiveOutput, absent_class, partial_cross_entropy
 from agmm.mixture.grid import Grid, reduce_to_grid
-from agmm.mixture.losses import masked_mean, soft_cross_entropy
+from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
 from agmm.shapes import IGNORE_INDEX, Features, Logits, Masks, ValidPixels
 
 Candidates = Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None
@@ -102,25 +102,6 @@ class EMATeacherLoss(nn.Module):
             self.step += 1
         grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
         return output_of(terms, grid, features)
-
-
-def warmup_factor(step: Int64[Tensor, ""], warmup_steps: int) -> Tensor:
-    """Factor of a term that rises from 0 over the first steps, and is 1 then.
-
-    Args:
-        step: Steps taken so far.
-        warmup_steps: Steps until it is 1; 0 is no warm-up.
-
-    Returns:
-        The factor, 0 to 1.
-
-    Example:
-        >>> warmup_factor(torch.tensor(3), 4).item(), warmup_factor(torch.tensor(9), 4).item()
-        (0.75, 1.0)
-    """
-    if warmup_steps == 0:
-        return torch.ones_like(step)
-    return (step / warmup_steps).clamp(max=1)
 
 
 def teacher_opinion(

@@ -18,10 +18,10 @@ from agmm.errors import ConfigError
 from agmm.mixture import ObjectiveOutput, partial_cross_entropy
 from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.inputs import check_sizes
-from agmm.mixture.losses import masked_mean, soft_cross_entropy
+from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
 from agmm.mixture.online_em import SufficientStatistics, sum_over_ranks
 from agmm.shapes import Features, Logits, Masks, ValidPixels
-from agmm.training.baselines import Candidates, output_of, warmup_factor
+from agmm.training.baselines import Candidates, output_of
 
 SHORTEST = 1e-2
 """Features shorter than this are not made longer: the gradient of a zero would not be finite."""

@@ -161,9 +161,10 @@ def average_weights(
 ) -> None:
     """Move the averaged weights by ``1 − min(decay, (1 + n) / (10 + n))`` towards the current ones.
 
-    The decay rises, as in timm's ModelEmaV3, so that the average lets go of the random weights and
-    of the norms' first statistics within some steps. With the full decay from the first step on, it
-    says nothing of use for ``1 / (1 - decay)`` steps, and an objective that follows it learns that.
+    The decay rises with the formula of TensorFlow's ExponentialMovingAverage, so that the average
+    lets go of the random weights and of the norms' first statistics within some steps. With the
+    full decay from the first step on it still has 37 % of them after ``1 / (1 - decay)`` steps, and
+    an objective that follows it learns from that.
 
     Args:
         decay: Decay after many steps, from 0 to below 1.
