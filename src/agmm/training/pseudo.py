@@ -25,7 +25,14 @@ from agmm.training.classify import load_classifier
 from agmm.training.labelling import ABOUT, label_image
 from agmm.training.progress import progress_bar
 from agmm.training.run import MAPPING, Run, load_run
-from agmm.training.seeding import CLASSIFIER, SEEDS, Classify, weights_digest, with_seeds
+from agmm.training.seeding import (
+    CLASSIFIER,
+    SEEDS,
+    Classify,
+    guessing,
+    weights_digest,
+    with_seeds,
+)
 
 PSEUDO, FIRST = "pseudo", "first"
 """Folders below the seeds of a run: pseudo labels, and the seeds that the first run starts from."""
@@ -166,23 +173,12 @@ def with_found_seeds(
         markup=False,
         soft_wrap=True,
     )
-    return tuple(
-        replace(
-            record,
-            guesses=(
-                partial(
-                    read_seeds,
-                    seed_file(folder / PSEUDO, record.name),
-                    record.image,
-                    classes,
-                    config.cam,
-                ),
-            )
-            if _needs_guess(record, config.labels)
-            else (),
-        )
-        for record in records
-    )
+    result = []
+    for record in records:
+        needed = _needs_guess(record, config.labels)
+        files = [seed_file(folder / PSEUDO, record.name)] if needed else []
+        result.append(guessing(record, files, classes, config.cam))
+    return tuple(result)
 
 
 def _stage(run: Run, threshold: float) -> tuple[Make, str]:

@@ -112,7 +112,7 @@ def with_seeds(
     for record in records:
         made = seeded_form(record, config.labels)
         files = [] if made is None else [seed_file(folder / made, record.name)]
-        result.append(_guessing(record, files, classes, config.cam))
+        result.append(guessing(record, files, classes, config.cam))
     return tuple(result)
 
 
@@ -133,7 +133,18 @@ def seeded_form(record: Record, forms: Sequence[Form]) -> SeedForm | None:
     return next((form for form in SEED_FORMS if form in present), None)
 
 
-def _guessing(record: Record, files: Sequence[Path], classes: Classes, cam: CamConfig) -> Record:
+def guessing(record: Record, files: Sequence[Path], classes: Classes, cam: CamConfig) -> Record:
+    """Let a record guess what some files of seeds say; they are read when it is asked.
+
+    Args:
+        record: The picture.
+        files: Its seeds, as `agmm.seeds.reading.read_seeds` reads them.
+        classes: The data set's classes.
+        cam: Thresholds for those that are activation maps.
+
+    Returns:
+        The record with these guesses, and no others.
+    """
     readers = tuple(partial(read_seeds, file, record.image, classes, cam) for file in files)
     return replace(record, guesses=readers)
 
@@ -148,7 +159,7 @@ def _with_given(
             files: Sequence[Path] = ()
             if seeded_form(record, config.labels) is not None:
                 files = find_seeds(config.seeds, record.name)
-            result.append(_guessing(record, files, classes, config.cam))
+            result.append(guessing(record, files, classes, config.cam))
             for guess in result[-1].guesses:
                 guess()
             progress(done, len(records))
