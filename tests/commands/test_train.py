@@ -60,6 +60,8 @@ def test_options_of_the_objective_are_merged(asked: Config, tmp_path: Path) -> N
 
     assert result.objective == {"mutual": 0.2, "separation": 0.1}
     assert asked("--objective.mutual", "0.3").objective == {"mutual": 0.3}
+    assert asked("--objective.centres", "pixels").objective == {"centres": "pixels"}
+    assert asked("--objective.teacher", "false").objective == {"teacher": False}
     assert asked().objective == {}
 
 

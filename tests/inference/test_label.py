@@ -246,12 +246,13 @@ def test_the_smallest_picture_keeps_a_pixel() -> None:
     assert result.mask.shape == (1, 3)
 
 
-def test_with_the_mixture_classes_follow_the_colours_of_the_seeds() -> None:
+@pytest.mark.parametrize("options", [{}, {"appearance": 1.0}, {"centres": "pixels"}])
+def test_with_the_mixture_classes_follow_the_colours_of_the_seeds(options: Any) -> None:
     colors = np.array([[230, 20, 20], [20, 230, 20], [20, 20, 230]], np.uint8)
     truth = np.repeat([2, 0, 1], [16, 12, 20])[None].repeat(24, 0)
     seeds = np.full((24, 48), 255, np.uint8)
     seeds[8, [4, 22, 40]] = truth[8, [4, 22, 40]]
-    objective = AGMMLoss(K, 3).eval()
+    objective = AGMMLoss(K, 3, **options).eval()
     given = Supervision(seeds, np.ones(K, np.bool_))
 
     result = labelled_picture(objective, colors[truth], given)

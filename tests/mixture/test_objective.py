@@ -248,7 +248,7 @@ def test_gradient(make_batch: Make, build: Build) -> None:
 def test_separable_classes_are_told_apart_from_a_few_seeds() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = 1.5 * torch.randn(5, 32, generator=generator)  # the classes' own variance is 1
-    objective = AGMMLoss(5, 32, step_size=0.1, labelled_weight=10.0, temperature=0.1)
+    objective = AGMMLoss(5, 32, step_size=0.1, temperature=0.1)
     for _ in range(20):
         labels = torch.randint(5, (2, 16, 16), generator=generator)
         features = centres[labels] + torch.randn(2, 16, 16, 32, generator=generator)
@@ -381,7 +381,7 @@ def test_padding_needs_no_candidates(make_batch: Make) -> None:
     [
         ("num_classes", 1), ("num_classes", 256), ("feature_channels", 0), ("mutual", -1.0),
         ("separation", float("nan")), ("warmup_steps", -1), ("step_size", 0.0), ("step_size", 1.5),
-        ("labelled_weight", 0.0), ("variance_floor", 0.0),
+        ("unlabelled_weight", -1.0), ("appearance", -1.0), ("variance_floor", 0.0),
         ("temperature", 0.0),
     ],
 )  # fmt: skip

@@ -141,10 +141,10 @@ class SlowAGMM:
         posterior, p = ours["posterior"], ours["p"]
         if not cell["valid"]:
             return posterior
-        gamma, sure, weight = cell["y"], 1.0, self.worth
+        gamma, sure, weight = cell["y"], 1.0, 1.0
         if not cell["labelled"]:
             gamma = opinion["gamma"]
-            sure, weight = gamma.max() if self.confidence else 1.0, 1.0
+            sure, weight = gamma.max() if self.confidence else 1.0, self.worth
         self.values["absent_class"].append(-np.log(1 - p[~cell["c"]]).sum())
         informed = (cell["c"] & known).any()
         if cell["labelled"]:
@@ -204,10 +204,10 @@ def test_equals_the_slow_reading(
 ) -> None:
     plain = candidates == "image"  # the two switches in both positions
     slow = SlowAGMM(
-        4, 3, warmup=2, eta=0.3, worth=5.0, temperature=0.3, prior=not plain, confidence=not plain,
+        4, 3, warmup=2, eta=0.3, worth=0.2, temperature=0.3, prior=not plain, confidence=not plain,
     )  # fmt: skip
     objective = AGMMLoss(
-        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, labelled_weight=5.0, temperature=0.3,
+        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, unlabelled_weight=0.2, temperature=0.3,
         network_prior=not plain, confidence_weighting=not plain,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.

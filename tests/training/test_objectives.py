@@ -122,6 +122,16 @@ def test_the_warm_up_reaches_the_objective(method: Method) -> None:
     assert objective.warmup_steps == 17
 
 
+def test_words_reach_the_objective() -> None:
+    options = {"centres": "running", "components": 2.0}
+
+    objective = build_objective("agmm", CLASSES, CHANNELS, options)
+
+    assert isinstance(objective, AGMMLoss)
+    assert objective.choices.centres == "running"
+    assert len(objective.mixture.mass) == 2 * CLASSES
+
+
 @pytest.mark.parametrize("value", [False, True, 0.0, 1.0])
 def test_flags_may_be_given_as_numbers(value: bool | float) -> None:
     options = {"network_prior": value, "confidence_weighting": value}
@@ -168,10 +178,13 @@ def test_an_unknown_option_is_refused_with_those_that_there_are(
         ("agmm", "mutual", -1.0),
         ("ema-teacher", "consistency", -1.0),
         ("gated-crf", "radius", 2.5),
+        ("agmm", "components", 1.5),
+        ("agmm", "mutual", "much"),
+        ("agmm", "centres", 1.0),
     ],
 )
 def test_an_unusable_value_is_refused_by_the_name_of_its_option(
-    method: Method, option: str, value: float
+    method: Method, option: str, value: float | str
 ) -> None:
     with pytest.raises(ConfigError, match=rf"\b{option}: expected .*, got {value}"):
         build_objective(method, CLASSES, CHANNELS, {option: value})

@@ -156,7 +156,7 @@ class TrainConfig:
     clip_norm: float = 0.0
     ema_decay: float = 0.99
     warmup: float = 0.15
-    objective: dict[str, float | bool] = field(default_factory=dict)
+    objective: dict[str, float | bool | str] = field(default_factory=dict)
     seed: int = 0
     precision: Precision = "auto"
     accelerator: Accelerator = "auto"

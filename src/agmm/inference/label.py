@@ -73,10 +73,14 @@ def label_picture(
         transforms.resize(picture, list(small), antialias=True), model.mean, model.std
     )
     scaled = resize(given, *small)
-    output = model(picture[None].to(device))
+    picture = picture[None].to(device)
+    output = model(picture)
     candidates = torch.from_numpy(scaled.candidates)[None].to(device)
     seeds = torch.from_numpy(scaled.seeds)[None].long().to(device)
-    posterior = objective(output.logits, output.features, seeds, candidates=candidates).posterior
+    needed = {"images": picture} if "images" in getattr(objective, "needs", ()) else {}
+    posterior = objective(
+        output.logits, output.features, seeds, candidates=candidates, **needed
+    ).posterior
     probs = _enlarged(output.logits.float().softmax(1), size)
     posterior = _enlarged(posterior.float(), size)
     allowed = torch.from_numpy(given.candidates)

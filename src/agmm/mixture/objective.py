@@ -5,42 +5,28 @@ not be read: the centres and the first use of a mixture are published (CVPR 2023
 M step, the maximisation loss and all default weights are this project's.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from agmm.errors import ConfigError
+from agmm.errors import ConfigError, InputError
 from agmm.mixture import losses
+from agmm.mixture.appearance import APPEARANCE_CHANNELS, with_appearance
 from agmm.mixture.compact import CompactGrid, class_logits, compact_grid, labelled_pixels
-from agmm.mixture.gaussian import (
-    allowed_classes,
-    log_likelihood,
-    log_posterior,
+from agmm.mixture.components import (
+    Centres,
+    Choices,
+    Components,
+    Variance,
+    component_rows,
+    image_components,
+    spread_over_components,
 )
+from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
-from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
-
-
-class Components(NamedTuple):
-    """The mixture of each image; its classes are those of the grid.
-
-    Attributes:
-        image_means: centres of the image's own seeds, `b k d`.
-        present: classes of which the image has seeds, `b k`.
-        known: classes that have a centre, from the image or from past ones, `b k`.
-        distances: mean squared distances, `b k n`.
-        likelihood: log-likelihood, `b k n`; 0 for unknown classes.
-        allowed: classes over which a cell's posterior is spread, `b k n`.
-    """
-
-    image_means: Tensor
-    present: Tensor
-    known: Tensor
-    distances: Tensor
-    likelihood: Tensor
-    allowed: Tensor
 
 
 class Teacher(NamedTuple):
@@ -74,16 +60,26 @@ class AGMMLoss(nn.Module):
         absent_class: weight of the term on classes that the labels rule out.
         warmup_steps: over these first steps `mutual`, `maximisation` and `separation` rise from 0.
         step_size: η of the stepwise EM, above 0, at most 1.
-        labelled_weight: how many unlabelled cells a labelled one is worth in the M step.
+        unlabelled_weight: what an unlabelled cell counts in the M step, where a labelled one
+            counts 1; 0 takes centres and variances from the seeds alone.
+        centres: which seeds a centre is the mean of: those of the `image`, of the `batch`, of the
+            past (`running`); or every labelled cell of the image is a component (`pixels`).
+        variance: of each `class`, `shared` by all, or `fixed` at 1.
+        components: number of components of a class; more than one need `running` centres.
         variance_floor: smallest variance of a class.
         temperature: T, above 0; the posterior is that of `N^(1/T)`, as if 1/T channels were
             independent. At 1 it is so soft that the variances grow to that of
             all cells together and the posterior stays flat even for separable classes (measured).
+        normalise_features: whether the mixture sees features of equal length.
+        appearance: weight of colour and position as further channels of the mixture; 0 = none.
+            Above 0 every call needs `images`.
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         confidence_weighting: whether an unlabelled cell counts by its largest responsibility.
+        teacher: whether `agmm train` gives it the network with averaged weights as teacher.
 
     Attributes:
-        mixture: the running means, variances and masses.
+        mixture: the running means, variances and masses of all components.
+        needs: what a training loop shall give it besides logits, features and labels.
         step: number of forward passes in training mode, int64.
 
     Example:
@@ -95,7 +91,6 @@ class AGMMLoss(nn.Module):
         (1.0986, torch.Size([1, 3, 2, 2]))
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"teacher"})
     step: Tensor
 
     def __init__(
@@ -111,11 +106,17 @@ class AGMMLoss(nn.Module):
         absent_class: float = 0.1,
         warmup_steps: int = 1000,
         step_size: float = 0.1,
-        labelled_weight: float = 10.0,
+        unlabelled_weight: float = 0.1,
+        centres: Centres = "image",
+        variance: Variance = "class",
+        components: int = 1,
         variance_floor: float = 1e-4,
         temperature: float = 0.1,
+        normalise_features: bool = False,
+        appearance: float = 0.0,
         network_prior: bool = False,
         confidence_weighting: bool = True,
+        teacher: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(num_classes, feature_channels)
@@ -131,13 +132,17 @@ class AGMMLoss(nn.Module):
         }
         self.warmup_steps = warmup_steps
         self.step_size = step_size
-        self.labelled_weight = labelled_weight
-        self.variance_floor = variance_floor
-        self.temperature = temperature
+        self.unlabelled_weight = unlabelled_weight
+        self.choices = Choices(centres, variance, components, variance_floor, temperature)
+        self.normalise_features = normalise_features
+        self.appearance = appearance
         self.network_prior = network_prior
         self.confidence_weighting = confidence_weighting
         self._check_options()
-        self.mixture = RunningMixture(num_classes, feature_channels)
+        given: dict[Need, bool] = {"teacher": teacher, "images": appearance > 0}
+        self.needs = frozenset(need for need, wanted in given.items() if wanted)
+        channels = feature_channels + (APPEARANCE_CHANNELS if appearance else 0)
+        self.mixture = RunningMixture(num_classes * components, channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -150,6 +155,7 @@ class AGMMLoss(nn.Module):
         *,
         teacher_logits: Tensor | None = None,
         teacher_features: Tensor | None = None,
+        images: Tensor | None = None,
     ) -> ObjectiveOutput:
         """Compute the loss of a batch and, in training mode, take one step of the online EM.
 
@@ -166,6 +172,7 @@ class AGMMLoss(nn.Module):
                 averaged weights; the E step and the M step then follow the teacher. None = those
                 of the network itself.
             teacher_features: features of the same, given with `teacher_logits` or not at all.
+            images: what the network saw, `b 3 H W`; needed where `appearance` is above 0.
 
         Returns:
             Loss, terms, and posterior of the mixture alone (seeds and `p` left aside). The terms
@@ -173,7 +180,7 @@ class AGMMLoss(nn.Module):
 
         Raises:
             InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
-                teacher's two arguments is missing.
+                teacher's two arguments is missing, or `images` are and `appearance` needs them.
         """
         check_inputs(
             logits,
@@ -186,7 +193,11 @@ class AGMMLoss(nn.Module):
         )
         check_teacher(logits, features, teacher_logits, teacher_features)
         with torch.autocast(logits.device.type, enabled=False):
-            grid = compact_grid(logits, features, seeds, candidates, valid, self.mixture.mass > 0)
+            centred = (self.mixture.mass > 0).view(self.num_classes, -1).any(1)
+            if self.choices.centres == "batch" or self.choices.components > 1:
+                centred = torch.ones_like(centred)  # not known by the image's own seeds alone
+            grid = compact_grid(logits, features, seeds, candidates, valid, centred)
+            grid = grid._replace(features=self._seen(grid.features, features.shape[2:], images))
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
                 teacher = Teacher(
@@ -197,7 +208,11 @@ class AGMMLoss(nn.Module):
                         grid.classes,
                         grid.logits.dtype,
                     ),
-                    teacher_features.detach().to(grid.features.dtype).flatten(2),
+                    self._seen(
+                        teacher_features.detach().to(grid.features.dtype).flatten(2),
+                        features.shape[2:],
+                        images,
+                    ),
                 )
             terms, log_gamma = self._mixture_terms(grid, teacher)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
@@ -251,36 +266,45 @@ class AGMMLoss(nn.Module):
             "separation": losses.separation(ours.image_means, ours.present),
         }
         if self.training:
-            weights = torch.where(grid.labelled, self.labelled_weight, cells.to(gamma.dtype))
+            weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
             statistics = sufficient_statistics(
-                gamma * weights.unsqueeze(1),
+                spread_over_components(
+                    gamma * weights.unsqueeze(1),
+                    teacher.features,
+                    grid.labelled,
+                    theirs,
+                    grid.classes,
+                ),
                 teacher.features,
                 theirs.distances,
-                None if grid.classes is None else grid.classes.chosen,
-                self.num_classes,
+                None
+                if grid.classes is None
+                else component_rows(grid.classes.chosen, self.choices.components),
+                len(self.mixture.mass),
             )
             self.mixture.update(statistics, self.step_size)
         return terms, log_gamma
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:
-        """Centres of every image and how well they explain its cells."""
-        # All classes in order, or those of each image.
-        index = slice(None) if grid.classes is None else grid.classes.chosen
-        running = self.mixture.means[index].to(features.dtype)
-        running = running.expand(len(features), *running.shape[-2:])
-        image_means, distances = image_mixture(features, grid.shares, running)
-        present = (grid.shares > 0).any(2)
-        known = present | (self.mixture.mass[index] > 0)
-        variances = self.mixture.variances[index].to(features.dtype)
-        # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
-        likelihood = log_likelihood(distances, variances.clamp(min=self.variance_floor))
-        likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
-        allowed = allowed_classes(grid.candidates, known)
-        return Components(image_means, present, known, distances, likelihood, allowed)
+        """The mixture of every image under our choices."""
+        chosen = None if grid.classes is None else grid.classes.chosen
+        return image_components(
+            features, grid.shares, grid.candidates, self.mixture, self.choices, chosen
+        )
+
+    def _seen(self, features: Tensor, size: torch.Size, images: Tensor | None) -> Tensor:
+        """What the mixture sees of the features `b d n`, with colour and position beside them."""
+        if self.normalise_features:
+            features = functional.normalize(features, dim=1) * features.shape[1] ** 0.5
+        if self.appearance:
+            if images is None:
+                raise InputError("images: expected b 3 H W, as appearance is above 0, got None")
+            features = with_appearance(features, images, (size[0], size[1]), self.appearance)
+        return features
 
     def _evidence(self, components: Components) -> Tensor:
         """Log-likelihood of a few channels together, where `likelihood` is that of their mean."""
-        return components.likelihood / self.temperature
+        return components.likelihood / self.choices.temperature
 
     def _confidence(self, gamma: Tensor, labelled: Tensor) -> Tensor:
         """How much each cell counts, `b n`: labelled 1, else the largest responsibility."""
@@ -302,10 +326,11 @@ class AGMMLoss(nn.Module):
             raise ConfigError(
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
             )
-        for name in ("labelled_weight", "variance_floor", "temperature"):
+        for name in ("unlabelled_weight", "appearance"):
             value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")
+            if not 0 <= value < float("inf"):
+                raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
+        self.choices.check()
 
 
 def _absent_class(grid: CompactGrid) -> Tensor:

@@ -20,7 +20,7 @@ def build_objective(
     method: Method,
     num_classes: int,
     feature_channels: int,
-    options: Mapping[str, float | bool],
+    options: Mapping[str, float | bool | str],
     *,
     warmup_steps: int = 0,
 ) -> nn.Module:
@@ -58,7 +58,7 @@ def build_objective(
 
 
 def _typed(
-    method: Method, factory: Callable[..., nn.Module], options: Mapping[str, float | bool]
+    method: Method, factory: Callable[..., nn.Module], options: Mapping[str, float | bool | str]
 ) -> dict[str, Any]:
     """The options with the types of the parameters: YAML and the command line give numbers."""
     fixed = factory.keywords if isinstance(factory, partial) else {}
@@ -75,9 +75,14 @@ def _typed(
     return {name: _cast(name, value, type(known[name].default)) for name, value in options.items()}
 
 
-def _cast(name: str, value: float | bool, kind: Any) -> Any:
-    """A number as the type that an option has; nothing is rounded on the way."""
-    if not math.isfinite(value) or kind(value) != value:
-        expected = {bool: "true or false", int: "a whole number"}.get(kind, "a finite number")
+def _cast(name: str, value: float | bool | str, kind: Any) -> Any:
+    """A value as the type that an option has; nothing is rounded on the way."""
+    if kind is str and isinstance(value, str):
+        return value
+    expected = {bool: "true or false", int: "a whole number", str: "a word"}.get(
+        kind, "a finite number"
+    )
+    is_number = kind is not str and not isinstance(value, str) and math.isfinite(value)
+    if not is_number or kind(value) != value:
         raise ConfigError(f"--objective.{name}: expected {expected}, got {value}")
     return kind(value)

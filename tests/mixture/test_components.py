@@ -1,0 +1,263 @@
+"""The choices of centres, variances and components, against loops and worked values."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agmm.errors import ConfigError, InputError
+from agmm.mixture import AGMMLoss, components
+from agmm.mixture.components import Choices, equipartition, image_components
+from agmm.mixture.online_em import RunningMixture
+
+Batch = dict[str, Any]
+Make = Callable[..., Batch]
+ALL_TERMS: dict[str, Any] = {
+    "mixture_likelihood": 0.7, "mutual": 0.6, "maximisation": 0.5, "separation": 0.4,
+    "absent_class": 0.3, "warmup_steps": 0,
+}  # fmt: skip
+
+
+def choices(**changes: Any) -> Choices:
+    defaults: dict[str, Any] = {
+        "centres": "image", "variance": "class", "components": 1, "variance_floor": 1e-4,
+        "temperature": 0.5,
+    }  # fmt: skip
+    return Choices(**{**defaults, **changes})
+
+
+@pytest.fixture(name="case")
+def _case() -> dict[str, Any]:
+    """Two images of five cells and three classes; class 2 has no seeds in the batch."""
+    generator = torch.Generator().manual_seed(3)
+    shares = torch.zeros(2, 3, 5)
+    shares[0, 0, 0] = shares[0, 0, 1] = shares[0, 1, 2] = 1
+    shares[1, 0, 3] = 0.25
+    shares[1, 1, 3] = 0.75
+    mixture = RunningMixture(3, 4)
+    mixture.means.copy_(torch.randn(3, 4, generator=generator))
+    mixture.variances.copy_(torch.tensor([0.5, 2.0, 1.0]))
+    mixture.mass.copy_(torch.tensor([1.0, 3.0, 2.0]))
+    return {
+        "features": torch.randn(2, 4, 5, generator=generator),
+        "shares": shares,
+        "candidates": torch.ones(2, 3, 5, dtype=torch.bool),
+        "mixture": mixture,
+    }
+
+
+def gaussian(cell: np.ndarray, centre: np.ndarray, variance: float) -> float:
+    return float(-((cell - centre) ** 2).mean() / (2 * variance) - 0.5 * math.log(variance))
+
+
+def slow_likelihood(case: dict[str, Any], choice: Choices) -> np.ndarray:
+    """The likelihood with loops over images, classes and cells."""
+    features, shares = case["features"].numpy(), case["shares"].numpy()
+    mixture: RunningMixture = case["mixture"]
+    mass, variances = mixture.mass.numpy(), mixture.variances.numpy()
+    spread = {
+        "class": variances,
+        "shared": np.full(3, (mass * variances).sum() / mass.sum()),
+        "fixed": np.ones(3),
+    }[choice.variance]
+    result = np.zeros(shares.shape)
+    for b, k, n in np.ndindex(*shares.shape):
+        own = [(shares[b, k, i], features[b, :, i]) for i in range(5) if shares[b, k, i] > 0]
+        all_own = [
+            (shares[c, k, i], features[c, :, i])
+            for c in range(2) for i in range(5) if shares[c, k, i] > 0
+        ]  # fmt: skip
+        cells = {"image": own, "batch": all_own, "running": [], "pixels": own}[choice.centres]
+        cells = cells or [(1.0, mixture.means[k].numpy())]
+        total, cell = sum(w for w, _ in cells), features[b, :, n]
+        if choice.centres == "pixels":
+            heat = choice.temperature
+            density = sum(
+                w / total * math.exp(-((cell - f) ** 2).mean() / (2 * spread[k] * heat))
+                for w, f in cells
+            )
+            result[b, k, n] = heat * math.log(density) - 0.5 * math.log(spread[k])
+        else:
+            centre = sum(w * f for w, f in cells) / total
+            result[b, k, n] = gaussian(cell, centre, spread[k])
+    return result
+
+
+@pytest.mark.parametrize("variance", ["class", "shared", "fixed"])
+@pytest.mark.parametrize("centres", ["image", "batch", "running", "pixels"])
+def test_likelihood_equals_the_loops(case: dict[str, Any], centres: str, variance: str) -> None:
+    choice = choices(centres=centres, variance=variance)
+    result = image_components(**case, choices=choice)
+    np.testing.assert_allclose(
+        result.likelihood, slow_likelihood(case, choice), rtol=1e-5, atol=1e-6
+    )
+    assert result.known.all()
+
+
+def test_the_images_classes_may_be_a_part_in_any_order(case: dict[str, Any]) -> None:
+    case["shares"][1, 1] = 0  # every image has its own classes in its part
+    chosen = torch.tensor([[1, 0], [2, 0]])
+    rows = torch.arange(2)[:, None]
+    part = {**case, **{name: case[name][rows, chosen] for name in ("shares", "candidates")}}
+    for centres in ("image", "batch", "running", "pixels"):
+        choice = choices(centres=centres)
+        whole = image_components(**case, choices=choice).likelihood[rows, chosen]
+        some = image_components(**part, choices=choice, chosen=chosen).likelihood
+        torch.testing.assert_close(some, whole)
+
+
+def test_several_components_are_a_mean_of_gaussians() -> None:
+    mixture = RunningMixture(4, 1)
+    mixture.means.copy_(torch.tensor([[0.0], [2.0], [5.0], [0.0]]))
+    mixture.mass.copy_(torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    features, every = torch.tensor([[[0.0]]]), torch.ones(1, 2, 1, dtype=torch.bool)
+    result = image_components(
+        features, torch.zeros(1, 2, 1), every, mixture,
+        choices(centres="running", components=2, temperature=1.0),
+    )  # fmt: skip
+    first, second = 1.0, math.exp(-2)  # d² = 0 and 4, variance 1
+    assert result.likelihood[0, 0, 0].item() == pytest.approx(math.log((first + second) / 2))
+    assert result.likelihood[0, 1, 0].item() == pytest.approx(-12.5)  # one is not known yet
+    assert result.shares is not None
+    share = first / (first + second)
+    torch.testing.assert_close(
+        result.shares[0, :, :, 0], torch.tensor([[share, 1 - share], [1, 0]])
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**31), cells=st.integers(3, 30), parts=st.integers(1, 5))
+def test_equipartition_shares_the_cells_equally(seed: int, cells: int, parts: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = 3 * torch.randn(2, parts, cells, generator=generator)
+    weights = torch.rand(2, cells, generator=generator)
+    weights[1, 1:] = 0  # a single cell cannot be shared out in another way than by its weight
+    plan = equipartition(scores, weights, iterations=500)
+    torch.testing.assert_close(plan.sum(1), weights)
+    torch.testing.assert_close(
+        plan[0].sum(1), (weights[0].sum() / parts).expand(parts), rtol=0.02, atol=1e-4
+    )
+    assert (plan[1, :, 1:] == 0).all()
+
+
+def test_components_of_a_class_find_its_two_clusters() -> None:
+    objective = AGMMLoss(2, 2, centres="running", components=2, temperature=0.1, step_size=0.5)
+    generator = torch.Generator().manual_seed(0)
+    clusters = torch.tensor([[4.0, 0.0], [-4.0, 0.0], [0.0, 6.0]])
+    seeds = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]]).view(1, 1, 8)
+    place = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    for _ in range(20):
+        noise = 0.1 * torch.randn(8, 2, generator=generator)
+        features = (clusters[place] + noise).T.view(1, 2, 1, 8)
+        objective(torch.zeros(1, 2, 1, 8), features, seeds)
+    means = objective.mixture.means
+    found = means[:2][means[:2, 0].argsort(descending=True)]
+    torch.testing.assert_close(found, clusters[:2], atol=0.3, rtol=0)
+    torch.testing.assert_close(means[2:], clusters[2:].expand(2, 2), atol=0.3, rtol=0)
+    torch.testing.assert_close(objective.mixture.mass[0], objective.mixture.mass[1])
+
+
+def test_many_labelled_cells_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "MAX_PIXELS", 2)
+    kept = components._evenly_spaced(torch.tensor([[[1, 0, 1, 1, 1], [0, 1, 0, 0, 0]]]) > 0)
+    assert kept.int().tolist() == [[[0, 0, 1, 0, 1], [0, 1, 0, 0, 0]]]
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"centres": "batch"}, {"centres": "running"}, {"centres": "pixels"},
+    {"variance": "shared"}, {"variance": "fixed"}, {"centres": "running", "components": 3},
+    {"normalise_features": True}, {"appearance": 0.5}, {"unlabelled_weight": 0.0},
+    {"centres": "pixels", "appearance": 0.5, "network_prior": True, "normalise_features": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("teacher", [False, True])
+def test_every_variant_trains(make_batch: Make, variant: dict[str, Any], teacher: bool) -> None:
+    objective = AGMMLoss(4, 3, **ALL_TERMS, **variant).double()
+    images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
+    for seed in range(3):
+        # In the last step images have few classes, so that only some are computed.
+        batch = make_batch(seed=seed, candidates="image", padding=True, teacher=teacher)
+        batch["images"] = images if "images" in objective.needs else None
+        out = objective(**batch)
+        out.loss.backward()
+        assert out.loss.isfinite()
+        for name in ("logits", "features"):
+            assert batch[name].grad.isfinite().all()
+            assert seed == 0 or (batch[name].grad != 0).any()  # running centres: from the second on
+        torch.testing.assert_close(out.posterior.sum(1), torch.ones(2, 3, 4).double())
+    assert objective.mixture.variances.isfinite().all()
+    assert (objective.mixture.mass > 0).any()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_leaving_classes_out_changes_nothing(
+    make_batch: Make, monkeypatch: pytest.MonkeyPatch, variant: dict[str, Any]
+) -> None:
+    results = []
+    for few in (True, False):
+        if not few:
+            monkeypatch.setattr("agmm.mixture.compact.choose_classes", lambda *_: None)
+        objective = AGMMLoss(9, 3, **ALL_TERMS, **variant).double()
+        images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
+        for seed in range(3):
+            batch = make_batch(seed=seed, classes=9, candidates="image", teacher=True)
+            batch["seeds"][batch["seeds"] > 4] = 255
+            batch["candidates"][:, 5:] = False
+            out = objective(**batch, images=images)
+        results.append((out.loss, out.posterior, *objective.mixture.state_dict().values()))
+    for some, every in zip(*results, strict=True):
+        torch.testing.assert_close(some, every)
+
+
+def test_normalised_features_make_the_length_irrelevant(make_batch: Make) -> None:
+    losses = []
+    for factor in (1.0, 7.0):
+        objective = AGMMLoss(4, 3, **ALL_TERMS, normalise_features=True).double()
+        for seed in range(2):
+            batch = make_batch(seed=seed)
+            out = objective(**{**batch, "features": factor * batch["features"]})
+        losses.append(out.loss)
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_seeds_alone_make_centres_of_the_seeds(make_batch: Make) -> None:
+    objective = AGMMLoss(4, 3, unlabelled_weight=0.0).double()
+    batch = make_batch(pixels=(3, 4), labelled=0.5)
+    objective(**batch)
+    features, seeds = batch["features"].detach().movedim(1, -1), batch["seeds"]
+    for k in seeds[seeds != 255].unique():
+        torch.testing.assert_close(objective.mixture.means[k], features[seeds == k].mean(0))
+
+
+def test_needs_say_what_a_call_takes() -> None:
+    assert AGMMLoss(2, 3).needs == {"teacher"}
+    assert AGMMLoss(2, 3, teacher=False, appearance=1.0).needs == {"images"}
+
+
+def test_a_missing_image_is_refused(make_batch: Make) -> None:
+    with pytest.raises(InputError, match="images: expected b 3 H W"):
+        AGMMLoss(4, 3, appearance=1.0)(**make_batch())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"centres": "seeds"},
+            "centres: expected one of image, batch, running, pixels, got 'seeds'",
+        ),
+        ({"variance": "full"}, "variance: expected one of class, shared, fixed"),
+        ({"components": 0}, "components: expected at least 1, got 0"),
+        ({"components": 2}, "need running centres"),
+    ],
+)
+def test_unknown_choices_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choices(**options).check()
