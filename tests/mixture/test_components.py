@@ -51,7 +51,7 @@ def _case() -> dict[str, Any]:
     }
 
 
-def gaussian(cell: np.ndarray, centre: np.ndarray, variance: float) -> float:
+def gaussian(cell: np.ndarray, centre: np.ndarray, variance: Any) -> float:
     return float(-((cell - centre) ** 2).mean() / (2 * variance) - 0.5 * math.log(variance))
 
 

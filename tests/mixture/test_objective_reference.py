@@ -10,7 +10,7 @@ import pytest
 from agmm.mixture import AGMMLoss
 
 Batch = dict[str, Any]
-WEIGHTS = {
+WEIGHTS: dict[str, Any] = {
     "partial_cross_entropy": 1.0,
     "mixture_likelihood": 0.7,
     "mutual": 0.6,

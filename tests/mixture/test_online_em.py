@@ -109,8 +109,8 @@ def test_likelihood_never_falls_in_the_objective_without_seeds(seed: int, dimens
     bounds = []
     for _ in range(8):
         distances = squared_distances(features.flatten(2), objective.mixture.means[None])
-        variances = objective.mixture.variances.clamp(min=objective.variance_floor)
-        evidence = log_likelihood(distances, variances) / objective.temperature
+        variances = objective.mixture.variances.clamp(min=objective.choices.variance_floor)
+        evidence = log_likelihood(distances, variances) / objective.choices.temperature
         bounds.append(evidence.logsumexp(1).mean().item())
         objective(logits, features, seeds)
     assert (np.diff(bounds) >= -1e-9).all()

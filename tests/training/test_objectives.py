@@ -123,7 +123,7 @@ def test_the_warm_up_reaches_the_objective(method: Method) -> None:
 
 
 def test_words_reach_the_objective() -> None:
-    options = {"centres": "running", "components": 2.0}
+    options: dict[str, float | str] = {"centres": "running", "components": 2.0}
 
     objective = build_objective("agmm", CLASSES, CHANNELS, options)
 
