@@ -197,13 +197,13 @@ def test_a_large_picture_gets_the_same_mask_as_one_that_is_held(
     Image.fromarray(image).save(tmp_path / "map.tif", compression="tiff_lzw")
     options: dict[str, Any] = {"device": "cpu", "tile": 64, "scales": (scale,)}
     predict(tiny_run, tmp_path / "map.tif", out=tmp_path / "held", **options)
+    run = load_run(tiny_run)
+    mask = read_index_mask(tmp_path / "held/map.png", run.classes)
 
     monkeypatch.setattr("agmm.datasets.images.MAX_PIXELS", 1000)
     predict(tiny_run, tmp_path / "map.tif", out=tmp_path / "windows", **options)
 
-    run = load_run(tiny_run)
     probs = predict_probabilities(run.model, image, device="cpu", tile=64, scales=[scale])
-    mask = read_index_mask(tmp_path / "held/map.png", run.classes)
     assert np.array_equal(mask, probs.argmax(0))
     held, windows = (tmp_path / name / "map.png" for name in ("held", "windows"))
     assert held.read_bytes() == windows.read_bytes()

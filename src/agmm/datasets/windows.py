@@ -26,7 +26,10 @@ ROWS_AT_ONCE = 256
 CACHE_MB = 64
 """GDAL's cache of blocks; it holds no more than that, as every block is asked for once."""
 
-_TO_TIFF = "rio convert --driver GTiff --co TILED=YES --co COMPRESS=DEFLATE --co BIGTIFF=IF_SAFER"
+_TO_TIFF = (
+    "rio convert --driver GTiff --co TILED=YES --co BLOCKXSIZE=512 --co BLOCKYSIZE=512"
+    " --co COMPRESS=DEFLATE --co BIGTIFF=IF_SAFER"
+)
 
 
 class PictureRows(NamedTuple):
