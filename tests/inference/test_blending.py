@@ -72,6 +72,9 @@ def test_what_leaves_a_side_is_complete_and_the_weights_sum_to_one(
     for one, two in itertools.pairwise(steps):
         assert one.out_stop == two.out_first <= two.out_stop
         assert one.keep <= one.drop == two.keep <= two.first < one.stop + 1
+    gaps = [two.first - one.first for one, two in itertools.pairwise(steps)] or [1]
+    assert max(gaps) - min(gaps) <= 1
+    assert max(gaps) <= max(1, int(min(tile, resized) * (1 - overlap)))
     weight = torch.zeros(resized)
     for step in steps:
         weight[step.first : step.stop] += step.share

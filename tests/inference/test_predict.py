@@ -112,8 +112,8 @@ def test_tiles_are_blended_under_a_hann_window() -> None:
 
     one_tile = predict_probabilities(model, random_image(tile, tile), device="cpu").numpy()
     total, weight = np.zeros((2, height, width)), np.zeros((height, width))
-    for top in (0, 1):  # 9 rows: the second tile is moved up to end with the picture
-        for left in (0, 4, 8, 12, 13):
+    for top in (0, 1):  # 9 rows: the second tile ends with the picture
+        for left in (0, 3, 6, 9, 13):  # 21 columns: four gaps of 13 / 4
             for y, x in np.ndindex(tile, tile):
                 hann = (1 - math.cos(2 * math.pi * (y + 0.5) / tile)) * (
                     1 - math.cos(2 * math.pi * (x + 0.5) / tile)

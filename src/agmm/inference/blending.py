@@ -75,13 +75,16 @@ class Side(NamedTuple):
 
 
 def tiled_side(length: int, resized: int, tile: int | None, overlap: float) -> Side:
-    """Lay tiles along one side, the last of which ends with it.
+    """Lay as few tiles along one side as the overlap allows, evenly.
+
+    Were the last one only moved up, it could share nearly everything with the one before, and so
+    many sums would have to wait for it.
 
     Args:
         length: Length of the side in the picture, at least 1.
         resized: Its length in the resized picture, at least 1.
         tile: Length of a tile, at least 1; None or more than ``resized`` is one tile.
-        overlap: Share of it that it has in common with the next, in [0, 1).
+        overlap: Least share of it that it has in common with the next, in [0, 1).
 
     Returns:
         The side with its tiles.
@@ -92,7 +95,8 @@ def tiled_side(length: int, resized: int, tile: int | None, overlap: float) -> S
     """
     tile = min(resized, tile or resized)
     stride = max(1, int(tile * (1 - overlap)))
-    starts = [*range(0, resized - tile, stride), resized - tile]
+    gaps = -(-(resized - tile) // stride)
+    starts = [place * (resized - tile) // max(1, gaps) for place in range(gaps + 1)]
     window = _hann_window(tile).double()
     weight = torch.zeros(resized, dtype=torch.float64)
     for first in starts:
