@@ -20,6 +20,10 @@ class DataError(AgmmError):
     """A file or folder that is missing, unreadable, or does not fit its partners."""
 
 
+class TooLargeError(DataError):
+    """A picture that is too large to be read or held as it is asked for."""
+
+
 class ContradictionError(DataError):
     """Two labels of one picture that cannot both be true."""
 

@@ -1,6 +1,8 @@
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from PIL import Image
 from agmm.cli import main
 from agmm.commands.predict import mask_paths, predict
 from agmm.datasets.images import read_image
-from agmm.errors import DataError, WeightsError
+from agmm.datasets.masks import read_index_mask
+from agmm.errors import ConfigError, DataError, TooLargeError, WeightsError
+from agmm.inference.predict import predict_probabilities
 from agmm.training.run import load_run
 
 Touch = Callable[..., list[Path]]
@@ -177,6 +181,69 @@ def test_options_reach_the_prediction(tiny_run: Path, pictures: Path, tmp_path: 
     expected = (slow_probabilities(tiny_run, image) + mirrored) / 2
     assert [path.name for path in sorted((tmp_path / "a").iterdir())] == ["b.npy", "b.png"]
     np.testing.assert_allclose(np.load(tmp_path / "a/b.npy"), expected, atol=1e-3)
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of a thousand pixels are too large to be held."""
+    monkeypatch.setattr("agmm.datasets.images.MAX_PIXELS", 1000)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.6])
+def test_a_large_picture_gets_the_same_mask_as_one_that_is_held(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (301, 93, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "map.tif", compression="tiff_lzw")
+    options: dict[str, Any] = {"device": "cpu", "tile": 64, "scales": (scale,)}
+    predict(tiny_run, tmp_path / "map.tif", out=tmp_path / "held", **options)
+    run = load_run(tiny_run)
+    mask = read_index_mask(tmp_path / "held/map.png", run.classes)
+
+    monkeypatch.setattr("agmm.datasets.images.MAX_PIXELS", 1000)
+    predict(tiny_run, tmp_path / "map.tif", out=tmp_path / "windows", **options)
+
+    probs = predict_probabilities(run.model, image, device="cpu", tile=64, scales=[scale])
+    assert np.array_equal(mask, probs.argmax(0))
+    held, windows = (tmp_path / name / "map.png" for name in ("held", "windows"))
+    assert held.read_bytes() == windows.read_bytes()
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("option", [{"probabilities": True}, {"scales": (1.0, 2.0)}])
+def test_what_a_large_picture_cannot_have_is_said(
+    tiny_run: Path, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "map.tif")
+
+    with pytest.raises(TooLargeError, match=r"map\.tif: .*--scales.*--probabilities.*one scale"):
+        predict(tiny_run, tmp_path / "map.tif", out=tmp_path / "masks", device="cpu", **option)
+
+
+@pytest.mark.usefixtures("small_limit")
+def test_a_large_picture_that_breaks_off_leaves_no_mask(tiny_run: Path, tmp_path: Path) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "masks"
+    pictures.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (600, 40, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "TIFF", tiffinfo={278: 16})
+    whole = file.getvalue()
+    # The header comes first: what is missing is met in the middle.
+    (pictures / "broken.tif").write_bytes(whole[: len(whole) * 3 // 4])
+    (pictures / "whole.tif").write_bytes(whole)
+
+    skipped = predict(tiny_run, pictures, out=out, device="cpu", tile=64, skip_bad=True)
+
+    assert list(skipped) == [str(pictures / "broken.tif")]
+    assert [path.name for path in out.iterdir()] == ["whole.png"]
+
+
+def test_options_that_cannot_be_used_are_named_as_they_are_called(
+    tiny_run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"^scales: expected"):
+        predict(tiny_run, pictures, out=tmp_path / "masks", device="cpu", scales=(0.0,))
+    assert list(tmp_path.glob("masks/*")) == []
 
 
 def test_a_broken_picture_stops(tiny_run: Path, pictures: Path, tmp_path: Path) -> None:

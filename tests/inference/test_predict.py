@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import resize
 
+from agmm.datasets.windows import PictureRows, whole_picture
 from agmm.errors import ConfigError
-from agmm.inference.predict import predict_probabilities
+from agmm.inference.predict import predict_classes, predict_probabilities
 from agmm.models.segmenter import Segmenter, SegmenterOutput, build_segmenter
 from agmm.shapes import ImageArray
 
@@ -110,8 +112,8 @@ def test_tiles_are_blended_under_a_hann_window() -> None:
 
     one_tile = predict_probabilities(model, random_image(tile, tile), device="cpu").numpy()
     total, weight = np.zeros((2, height, width)), np.zeros((height, width))
-    for top in (0, 1):  # 9 rows: the second tile is moved up to end with the picture
-        for left in (0, 4, 8, 12, 13):
+    for top in (0, 1):  # 9 rows: the second tile ends with the picture
+        for left in (0, 3, 6, 9, 13):  # 21 columns: four gaps of 13 / 4
             for y, x in np.ndindex(tile, tile):
                 hann = (1 - math.cos(2 * math.pi * (y + 0.5) / tile)) * (
                     1 - math.cos(2 * math.pi * (x + 0.5) / tile)
@@ -137,7 +139,9 @@ def test_tiles_have_one_size_and_come_in_batches(
     model = per_pixel_segmenter()
     seen = recorded_inputs(model)
 
-    predict_probabilities(model, random_image(*size), device="cpu", tile=16, overlap=0.5)
+    predict_probabilities(
+        model, random_image(*size), device="cpu", tile=16, overlap=0.5, batch_size=4
+    )
 
     assert [tuple(batch.shape) for batch in seen] == sizes_seen
 
@@ -197,6 +201,98 @@ def test_the_model_sees_the_picture_as_pillow_shrinks_it() -> None:
     difference = (seen[0][0] * std + mean) * 255 - torch.from_numpy(shrunk).permute(2, 0, 1)
     assert difference.abs().max() < 1.01  # torchvision and Pillow round differently
     assert probabilities.shape == (3, 36, 48)
+
+
+def test_a_shrunk_picture_by_another_library() -> None:
+    model, image = per_pixel_segmenter(), random_image(37, 51)
+
+    found = predict_probabilities(model, image, device="cpu", image_scale=0.6)
+
+    shrunk = resize(torch.from_numpy(image).permute(2, 0, 1), [22, 31], antialias=True)
+    small = predict_probabilities(model, shrunk.permute(1, 2, 0).numpy(), device="cpu")
+    expected = resize(small, [37, 51], antialias=True)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)  # a grey value apart
+
+
+def in_chunks(image: ImageArray, rows: int) -> PictureRows:
+    pieces = (image[first : first + rows] for first in range(0, len(image), rows))
+    return PictureRows(image.shape[0], image.shape[1], pieces)
+
+
+def streamed_classes(model: Segmenter, picture: PictureRows, **options: Any) -> np.ndarray:
+    rows: list[np.ndarray] = []
+    predict_classes(model, picture, rows.append, device="cpu", **options)
+    return np.concatenate(rows)
+
+
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    rows=st.integers(1, 20),
+    tile=st.none() | st.integers(8, 70),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.8]),
+    image_scale=st.sampled_from([1.0, 0.5, 0.37, 1.3]),
+    scale=st.sampled_from([1.0, 0.75]),
+    flip=st.booleans(),
+    batch_size=st.integers(1, 5),
+)
+@settings(deadline=None, max_examples=60)
+def test_classes_are_the_argmax_of_the_probabilities(
+    size: tuple[int, int], rows: int, scale: float, **options: Any
+) -> None:
+    model, image = segmenter(nn.Conv2d(3, 4, 3, padding=1), 4), random_image(*size)
+
+    found = streamed_classes(model, in_chunks(image, rows), scale=scale, **options)
+
+    expected = predict_probabilities(model, image, device="cpu", scales=[scale], **options)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected.max(0).indices)
+
+
+def test_classes_of_a_real_network_are_the_argmax_of_its_probabilities() -> None:
+    model, image = build_segmenter("fpn", "resnet18", "none", 5), random_image(75, 110)
+
+    found = streamed_classes(model, in_chunks(image, 9), tile=32, image_scale=0.8)
+
+    expected = predict_probabilities(model, image, device="cpu", tile=32, image_scale=0.8)
+    assert len(np.unique(found)) > 1
+    assert np.array_equal(found, expected.argmax(0))
+
+
+def test_classes_leave_before_the_picture_has_been_read() -> None:
+    read, model = [], per_pixel_segmenter()
+    image = random_image(64, 20)
+
+    def chunks() -> Iterator[ImageArray]:
+        for first in range(0, 64, 4):
+            read.append(first)
+            yield image[first : first + 4]
+
+    written: list[tuple[int, int]] = []  # rows written, rows read
+    predict_classes(
+        model,
+        PictureRows(64, 20, chunks()),
+        lambda rows: written.append((len(rows), 4 * len(read))),
+        device="cpu",
+        tile=16,
+        overlap=0.5,
+        batch_size=1,
+    )
+
+    # A band leaves when the first tile of the next has been predicted.
+    assert written == [(8, 24), (8, 32), (8, 40), (8, 48), (8, 56), (8, 64), (16, 64)]
+    assert read == list(range(0, 64, 4))
+
+
+def test_the_mode_is_restored_where_the_classes_cannot_be_written() -> None:
+    model = batch_norm_segmenter()
+    modes = [module.training for module in model.modules()]
+
+    def full_disk(_: object) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        predict_classes(model, whole_picture(random_image(8, 8)), full_disk, device="cpu")
+    assert [module.training for module in model.modules()] == modes
 
 
 @given(
@@ -302,6 +398,14 @@ def test_options_are_checked(option: str, value: object) -> None:
 
     with pytest.raises(ConfigError, match=f"^{option}: expected"):
         predict(per_pixel_segmenter(), random_image(4, 4), device="cpu", **{option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("scale", 0.0), ("tile", 0), ("overlap", 1.0)])
+def test_options_for_classes_are_checked(option: str, value: object) -> None:
+    options: Any = {option: value}
+
+    with pytest.raises(ConfigError, match=f"^{option}s?: expected"):
+        streamed_classes(per_pixel_segmenter(), whole_picture(random_image(4, 4)), **options)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,20 +1,25 @@
 """``agmm predict``: masks for pictures of any size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from agmm.commands.common import keep_existing, pick_device, tracked
+from agmm.commands.common import keep_existing, pick_device
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
-from agmm.datasets.images import IMAGE_SUFFIXES, read_image
+from agmm.datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from agmm.datasets.mask_rows import written_in_rows
 from agmm.datasets.masks import write_index_mask
-from agmm.errors import DataError
+from agmm.datasets.windows import opened_rows
+from agmm.errors import DataError, TooLargeError
 from agmm.files import written_atomically
-from agmm.inference.predict import predict_probabilities
-from agmm.training.run import load_run
+from agmm.inference.predict import predict_classes, predict_probabilities
+from agmm.shapes import MaskArray
+from agmm.training.progress import progress_bar
+from agmm.training.run import Run, load_run
 
 EXAMPLES = """
 agmm predict runs/first new-photos --out masks
@@ -34,11 +39,14 @@ def predict(
     flip: bool = False,
     tile: int = 1024,
     overlap: float = 0.25,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     device: str = "auto",
     skip_bad: bool = False,
 ) -> dict[str, str]:
     """Write a mask for every picture, at the picture's size, as a palette PNG.
+
+    Pictures of more than 89 million pixels must be TIFFs. They are read, predicted and written in
+    bands, with one scale and without their probabilities.
 
     Args:
         run: Run folder of a training.
@@ -50,7 +58,7 @@ def predict(
         flip: Average with the mirrored picture.
         tile: Side of the tiles that larger pictures are cut into, in pixels.
         overlap: Share of a tile that it has in common with the next, 0 to below 1.
-        batch_size: Tiles that are predicted together.
+        batch_size: Tiles that are predicted together; by default 4 on a GPU and 1 on a CPU.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         skip_bad: Skip, count and list unreadable pictures instead of stopping.
 
@@ -63,31 +71,90 @@ def predict(
     where = pick_device(device)
     targets = mask_paths(Path(images), Path(out))
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
+    options: dict[str, Any] = {
+        "device": where,
+        "flip": flip,
+        "tile": tile,
+        "overlap": overlap,
+        "batch_size": batch_size,
+    }
     skipped: dict[str, str] = {}
-    for path, target in tracked(list(targets.items()), "predicting", Console(stderr=True)):
-        try:
-            image = read_image(path)
-        except DataError as error:
-            if not skip_bad:
-                raise
-            skipped[str(path)] = str(error)
-            continue
-        probs = predict_probabilities(
-            loaded.model,
-            image,
-            device=where,
-            image_scale=loaded.config.image_scale,
-            scales=scales,
-            flip=flip,
-            tile=tile,
-            overlap=overlap,
-            batch_size=batch_size,
-        )
-        write_index_mask(target, probs.argmax(0).numpy().astype(np.uint8), loaded.classes)
-        if probabilities:
-            with written_atomically(target.with_suffix(".npy")) as temporary:
-                np.save(temporary, probs.numpy().astype(np.float16))
+    with progress_bar("predicting", Console(stderr=True)) as progress:
+        for number, (path, target) in enumerate(targets.items()):
+
+            def done(share: float, before: int = number) -> None:
+                progress(before + share, len(targets))
+
+            try:
+                if probabilities or len(scales) != 1:
+                    _averaged(loaded, path, target, scales, options, probabilities=probabilities)
+                else:
+                    _streamed(loaded, path, target, scales[0], options, done)
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                skipped[str(path)] = str(error)
+            done(1.0)
     return skipped
+
+
+def _streamed(
+    run: Run,
+    path: Path,
+    target: Path,
+    scale: float,
+    options: dict[str, Any],
+    done: Callable[[float], None],
+) -> None:
+    """Write the mask of a picture of any size while the picture is read."""
+    with opened_rows(path) as picture:
+        height, width = picture.height, picture.width
+        with written_in_rows(target, height, width, run.classes) as write:
+            written = 0
+
+            def write_and_tell(rows: MaskArray) -> None:
+                nonlocal written
+                write(rows)
+                written += len(rows)
+                done(written / height)
+
+            image_scale = run.config.image_scale
+            predict_classes(
+                run.model,
+                picture,
+                write_and_tell,
+                image_scale=image_scale,
+                scale=scale,
+                **options,
+            )
+
+
+def _averaged(
+    run: Run,
+    path: Path,
+    target: Path,
+    scales: tuple[float, ...],
+    options: dict[str, Any],
+    *,
+    probabilities: bool,
+) -> None:
+    """Write mask and probabilities of a picture whose probabilities can be held."""
+    try:
+        image = read_image(path)
+    except TooLargeError as error:
+        raise TooLargeError(
+            f"{path}: larger than {MAX_PIXELS} pixels; neither the average over several --scales"
+            " nor --probabilities can be had of such a picture. Give one scale and leave"
+            " --probabilities out."
+        ) from error
+    image_scale = run.config.image_scale
+    probs = predict_probabilities(
+        run.model, image, image_scale=image_scale, scales=scales, **options
+    )
+    write_index_mask(target, probs.argmax(0).numpy().astype(np.uint8), run.classes)
+    if probabilities:
+        with written_atomically(target.with_suffix(".npy")) as temporary:
+            np.save(temporary, probs.numpy().astype(np.float16))
 
 
 def mask_paths(images: Path, out: Path) -> dict[Path, Path]:

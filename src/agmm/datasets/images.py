@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from agmm.errors import DataError
+from agmm.errors import DataError, TooLargeError
 from agmm.shapes import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -18,8 +18,8 @@ MAX_PIXELS = 89_478_485
 """The largest picture that is read: 0.27 GB as RGB. A file of a few kilobytes may claim any size.
 
 It is the limit that Pillow warns at. Pillow's own limit is a global of that module, which one
-thread cannot lift without lifting it for all, so a larger one is not offered: cut such pictures
-into tiles.
+thread cannot lift without lifting it for all, so a larger one is not offered; larger TIFFs are read
+by `agmm.datasets.windows`.
 """
 
 _TURNS = {
@@ -33,7 +33,7 @@ _TURNS = {
 }
 """EXIF orientation to what makes the picture upright; 1 and everything else: nothing."""
 
-_BROKEN_FILE = (
+BROKEN_FILE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -56,7 +56,8 @@ def read_image(path: Path) -> ImageArray:
         (H, W, 3), uint8, the same (H, W) as `image_size`.
 
     Raises:
-        DataError: The file is missing, truncated, no picture, or larger than `MAX_PIXELS`.
+        DataError: The file is missing, truncated, or no picture; `TooLargeError` above
+            `MAX_PIXELS`.
 
     Example:
         >>> import tempfile
@@ -79,7 +80,7 @@ def image_size(path: Path) -> tuple[int, int]:
         (H, W) in pixels, as the picture stands after its EXIF orientation is applied.
 
     Raises:
-        DataError: The file is missing, no picture, or larger than `MAX_PIXELS`.
+        DataError: The file is missing, or no picture; `TooLargeError` above `MAX_PIXELS`.
 
     Example:
         >>> import tempfile
@@ -104,7 +105,8 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         The picture, its pixels not decoded yet.
 
     Raises:
-        DataError: The file is missing, truncated, no picture, or larger than `MAX_PIXELS`.
+        DataError: The file is missing, truncated, or no picture; `TooLargeError` above
+            `MAX_PIXELS`.
     """
     try:
         with Image.open(path) as image:
@@ -115,7 +117,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: there is no such file. Correct the path.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, str(error)) from error
-    except _BROKEN_FILE as error:
+    except BROKEN_FILE as error:
         raise DataError(
             f"{path}: cannot be read as a picture ({error}). It may be truncated, or no picture:"
             " copy it again, or remove it."
@@ -164,17 +166,33 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
 
 def _scaled_to_8_bits(image: Image.Image, path: Path) -> Image.Image:
     """Scale 0..65535 to 0..255, as Pillow would clip everything above 255."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise DataError(
             f"{path}: grey values {values.min()}..{values.max()}, but 16 bits end at 65535. Save"
             " it with 8 bits per channel."
         )
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    return Image.fromarray(grey_of_16_bits(values)).convert("RGB")
 
 
-def _too_large(path: Path, found: str) -> DataError:
-    return DataError(
+def grey_of_16_bits(values: np.ndarray) -> np.ndarray:
+    """Scale 0..65535 to 0..255.
+
+    Args:
+        values: Integers in that range, of any shape.
+
+    Returns:
+        The same shape, uint8.
+
+    Example:
+        >>> grey_of_16_bits(np.array([0, 128, 129, 65535])).tolist()
+        [0, 0, 1, 255]
+    """
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _too_large(path: Path, found: str) -> TooLargeError:
+    return TooLargeError(
         f"{path}: too large to be read safely: {found}; the limit is {MAX_PIXELS} pixels. Cut it"
         " into tiles, or remove it."
     )

@@ -117,20 +117,49 @@ def write_index_mask(
             f"mask must be uint8 of shape (H, W) with at least one pixel, but is {mask.dtype} of"
             f" shape {mask.shape}."
         )
+    check_values(mask, classes)
+    image = Image.fromarray(mask)
+    image.putpalette(mask_palette(classes))
+    notes = PngInfo()
+    for keyword, value in (text or {}).items():
+        notes.add_text(keyword, value)
+    with written_atomically(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=notes)
+
+
+def check_values(mask: MaskArray, classes: Classes) -> None:
+    """Make sure that a mask holds classes and nothing else.
+
+    Args:
+        mask: (H, W), uint8.
+        classes: The data set's classes.
+
+    Raises:
+        InputError: A value that is neither a class nor 255.
+    """
     wrong = (mask >= len(classes)) & (mask != IGNORE_INDEX)
     if wrong.any():
         raise InputError(
             f"mask has the value {mask[wrong][0]}, but there are {len(classes)} classes"
             f" (0..{len(classes) - 1}; {IGNORE_INDEX} = unlabelled)."
         )
-    palette = [*classes.colors, *voc_colors(IGNORE_INDEX)[len(classes) :], VOID_COLOR]
-    image = Image.fromarray(mask)
-    image.putpalette([channel for color in palette for channel in color])
-    notes = PngInfo()
-    for keyword, value in (text or {}).items():
-        notes.add_text(keyword, value)
-    with written_atomically(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=notes)
+
+
+def mask_palette(classes: Classes) -> bytes:
+    """Give the palette that masks are written with.
+
+    Args:
+        classes: The data set's classes.
+
+    Returns:
+        Red, green, blue of all 256 indices: the classes, then VOC's colours, then void.
+
+    Example:
+        >>> list(mask_palette(Classes(("cat",), ((1, 2, 3),)))[:3])
+        [1, 2, 3]
+    """
+    colors = [*classes.colors, *voc_colors(IGNORE_INDEX)[len(classes) :], VOID_COLOR]
+    return bytes(channel for color in colors for channel in color)
 
 
 def read_palette(path: Path) -> list[int] | None:

@@ -1,19 +1,21 @@
-"""From a picture to class probabilities: tiles, scales and flips."""
+"""From a picture to probabilities or classes: tiles, scales and flips."""
 
 import contextlib
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import resize
 
 from agmm.data.transforms import normalise
+from agmm.datasets.windows import PictureRows, whole_picture
 from agmm.errors import ConfigError
+from agmm.inference.blending import Block, Side, blended, tiled_side
+from agmm.inference.resizing import RowBuffer, resized_rows
 from agmm.models.segmenter import Segmenter
-from agmm.shapes import ImageArray
+from agmm.shapes import ImageArray, MaskArray
 
 
 def predict_probabilities(
@@ -26,14 +28,14 @@ def predict_probabilities(
     overlap: float = 0.25,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-    batch_size: int = 4,
+    batch_size: int | None = None,
 ) -> Float32[Tensor, "k H W"]:
     """Probability of every class at every pixel of a picture of any size.
 
     The picture is resized once for each scale, cut into overlapping tiles of one size, and the
     softmax of the tiles is blended under a Hann window. Scales and flips are averaged as
-    probabilities, at the resolution of the picture. The accelerator holds one batch of tiles; the
-    whole picture lies in main memory.
+    probabilities, at the resolution of the picture. The accelerator holds one batch of tiles; main
+    memory holds the result. `predict_classes` is for pictures whose result is too large for it.
 
     Args:
         model: Predicts in eval mode; the mode of every submodule is restored afterwards.
@@ -46,7 +48,8 @@ def predict_probabilities(
         overlap: Share of a tile's side that it has in common with the next, in [0, 1).
         scales: Sizes at which to predict, relative to the training's; each above 0.
         flip: Average with the prediction of the mirrored picture.
-        batch_size: Tiles that are predicted together, at least 1.
+        batch_size: Tiles that are predicted together, at least 1; None is 4 on an accelerator and
+            1 on a CPU, where more take memory and save no time.
 
     Returns:
         Probabilities on the CPU; their sum over the classes is 1 at every pixel.
@@ -64,77 +67,147 @@ def predict_probabilities(
     """
     _check_options(image_scale, tile, overlap, scales, batch_size)
     height, width = image.shape[:2]
-    picture = torch.from_numpy(image.copy()).permute(2, 0, 1)  # copy: read-only arrays warn
     # Made outside of inference mode, so that the caller may change it or train on it.
     mean = torch.zeros(model.num_classes, height, width)
     with _eval_mode(model), torch.inference_mode():
         for scale in scales:
-            size = [max(1, round(side * scale * image_scale)) for side in (height, width)]
-            resized = resize(picture, size, antialias=True)
-            probabilities = _predict_tiles(
+            for block in _blocks(
                 model,
-                resized,
+                whole_picture(image),
                 device=torch.device(device),
+                scale=scale * image_scale,
                 tile=tile,
                 overlap=overlap,
                 flip=flip,
                 batch_size=batch_size,
-            )
-            mean += resize(probabilities, [height, width], antialias=True)
+            ):
+                rows, columns = block.probs.shape[1:]
+                place = mean[:, block.top : block.top + rows, block.left : block.left + columns]
+                place += block.probs
     return mean.div_(len(scales))
 
 
-def _predict_tiles(
+def predict_classes(
     model: Segmenter,
-    picture: UInt8[Tensor, "3 H W"],
+    picture: PictureRows,
+    write: Callable[[MaskArray], None],
+    *,
+    device: torch.device | str,
+    image_scale: float = 1.0,
+    tile: int | None = 1024,
+    overlap: float = 0.25,
+    scale: float = 1.0,
+    flip: bool = False,
+    batch_size: int | None = None,
+) -> None:
+    """Most probable class at every pixel of a picture, written while it is read.
+
+    The same as the argmax of `predict_probabilities` at one scale. Held are a band of the picture
+    and of its classes, one batch of tiles, and k x (overlap of two tiles) x width floats.
+
+    Args:
+        model: As for `predict_probabilities`.
+        picture: Its rows are read once.
+        write: Is called with the finished rows, from top to bottom, uint8, "h W".
+        device: Where ``model`` lies.
+        image_scale: Factor by which the training shrank its pictures, above 0.
+        tile: Side of a tile in pixels of the resized picture; None predicts it whole.
+        overlap: Share of a tile's side that it has in common with the next, in [0, 1).
+        scale: Size at which to predict, relative to the training's; above 0.
+        flip: Average with the prediction of the mirrored picture.
+        batch_size: Tiles that are predicted together, at least 1; None is 4 on an accelerator and
+            1 on a CPU, where more take memory and save no time.
+
+    Raises:
+        ConfigError: An argument outside its range.
+        AgmmError: What reading the picture raises.
+
+    Example:
+        >>> import numpy as np
+        >>> from agmm.models.segmenter import build_segmenter
+        >>> model = build_segmenter("fpn", "resnet18", "none", num_classes=3)
+        >>> rows = []
+        >>> picture = whole_picture(np.zeros((40, 60, 3), np.uint8))
+        >>> predict_classes(model, picture, rows.append, device="cpu", tile=32)
+        >>> [part.shape for part in rows]
+        [(8, 60), (32, 60)]
+    """
+    _check_options(image_scale, tile, overlap, [scale], batch_size)
+    with _eval_mode(model), torch.inference_mode():
+        blocks = _blocks(
+            model,
+            picture,
+            device=torch.device(device),
+            scale=scale * image_scale,
+            tile=tile,
+            overlap=overlap,
+            flip=flip,
+            batch_size=batch_size,
+        )
+        for _, band in itertools.groupby(blocks, key=lambda block: block.band):
+            write(_classes(band, picture.width))
+
+
+def _classes(blocks: Iterable[Block], width: int) -> MaskArray:
+    """The classes of a band of blocks, which come from left to right."""
+    parts = [(block.left, block.probs.max(0).indices.byte().numpy()) for block in blocks]
+    columns = itertools.groupby(parts, key=lambda part: part[0])
+    classes = np.hstack([np.vstack([part for _, part in column]) for _, column in columns])
+    assert classes.shape[1] == width
+    return classes
+
+
+def _blocks(
+    model: Segmenter,
+    picture: PictureRows,
     *,
     device: torch.device,
+    scale: float,
     tile: int | None,
     overlap: float,
     flip: bool,
-    batch_size: int,
-) -> Float32[Tensor, "k H W"]:
-    height, width = picture.shape[1:]
-    tile_height, tile_width = min(height, tile or height), min(width, tile or width)
-    corners = list(
-        itertools.product(
-            _tile_starts(height, tile_height, overlap), _tile_starts(width, tile_width, overlap)
-        )
+    batch_size: int | None,
+) -> Iterator[Block]:
+    """Probabilities at the size of the picture, in blocks; to be used up in inference mode."""
+    height, width = (max(1, round(side * scale)) for side in (picture.height, picture.width))
+    rows = tiled_side(picture.height, height, tile, overlap)
+    columns = tiled_side(picture.width, width, tile, overlap)
+    tiles = _tiles(resized_rows(picture, height, width), rows, columns)
+    at_once = batch_size or (1 if device.type == "cpu" else 4)
+    batches = iter(lambda: list(itertools.islice(tiles, at_once)), [])
+    # Chained, as the variable of a loop would keep a tile while the next batch is predicted.
+    predicted = itertools.chain.from_iterable(
+        _predict_batch(model, torch.stack(batch).to(device), flip) for batch in batches
     )
-    window = torch.outer(_hann_window(tile_height), _hann_window(tile_width))
-    total = torch.zeros(model.num_classes, height, width)
-    weight = torch.zeros(height, width)
-    for first in range(0, len(corners), batch_size):
-        batch = corners[first : first + batch_size]
-        tiles = [picture[:, y : y + tile_height, x : x + tile_width] for y, x in batch]
-        probabilities = _predict_batch(model, torch.stack(tiles).to(device), flip)
-        weighted = (probabilities * window.to(device)).cpu()
-        for (y, x), values in zip(batch, weighted, strict=True):
-            total[:, y : y + tile_height, x : x + tile_width] += values
-            weight[y : y + tile_height, x : x + tile_width] += window
-    return total.div_(weight)
+    return blended(predicted, rows, columns, model.num_classes)
+
+
+def _tiles(picture: PictureRows, rows: Side, columns: Side) -> Iterator[UInt8[Tensor, "3 h w"]]:
+    """The tiles of a picture, row by row."""
+    buffer = RowBuffer(picture.chunks)
+    for row in rows.steps:
+        band = buffer.rows(row.first, row.stop)
+        for column in columns.steps:
+            part = band[:, column.first : column.stop]
+            yield torch.from_numpy(part.copy()).permute(2, 0, 1)  # copy: read-only arrays warn
 
 
 def _predict_batch(
-    model: Segmenter, pictures: UInt8[Tensor, "b 3 H W"], flip: bool
-) -> Float32[Tensor, "b k H W"]:
+    model: Segmenter, pictures: UInt8[Tensor, "b 3 h w"], flip: bool
+) -> Iterator[Float32[Tensor, "k h w"]]:
+    """Probabilities of each picture, in main memory: of the logits there is no second batch."""
     images = normalise(pictures, model.mean, model.std)
-    probabilities: Tensor = model(images).logits.float().softmax(1)
-    if flip:
-        mirrored = model(images.flip(-1)).logits.float().softmax(1)
-        probabilities = (probabilities + mirrored.flip(-1)) / 2
-    return probabilities
+    logits = model(images).logits
+    mirrored = model(images.flip(-1)).logits if flip else None
+    for index in range(len(logits)):
+        if mirrored is None:
+            yield _softmax(logits[index])
+        else:
+            yield (_softmax(logits[index]) + _softmax(mirrored[index]).flip(-1)) / 2
 
 
-def _tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First pixels of the tiles along one side; the last tile ends with the side."""
-    stride = max(1, int(tile * (1 - overlap)))
-    return [*range(0, length - tile, stride), length - tile]
-
-
-def _hann_window(length: int) -> Float[Tensor, " n"]:
-    """sin², sampled at the centres of the pixels: above zero also at the ends."""
-    return torch.sin((torch.arange(length) + 0.5) * (math.pi / length)).square()
+def _softmax(logits: Float[Tensor, "k h w"]) -> Float32[Tensor, "k h w"]:
+    return logits.float().softmax(0).cpu()
 
 
 @contextlib.contextmanager
@@ -150,7 +223,11 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _check_options(
-    image_scale: float, tile: int | None, overlap: float, scales: Sequence[float], batch_size: int
+    image_scale: float,
+    tile: int | None,
+    overlap: float,
+    scales: Sequence[float],
+    batch_size: int | None,
 ) -> None:
     if not image_scale > 0:
         raise ConfigError(f"image_scale: expected a factor above 0, got {image_scale}; use 1.0")
@@ -164,5 +241,5 @@ def _check_options(
         raise ConfigError(
             f"scales: expected one or more factors above 0, got {list(scales)}; use [1.0]"
         )
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size: expected at least 1 tile, got {batch_size}; use 1")

@@ -19,7 +19,7 @@ from rich.text import Text
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str, console: Console) -> Iterator[Callable[[float, float], None]]:
     """A bar that is drawn where the console is a terminal.
 
     Args:
