@@ -243,8 +243,14 @@ def test_every_method_takes_what_it_declares(method: Method, network: Segmenter)
     objective = build_objective(method, 3, network.feature_channels, {})
     needs: frozenset[Need] = getattr(objective, "needs", frozenset())
     parameters = inspect.signature(objective.forward).parameters
-    assert ("images" in parameters) == ("images" in needs)
     assert ("teacher_logits" in parameters) == ("teacher" in needs)
+    assert ("images" in parameters) == ("images" in needs or method == "agmm")
+
+
+def test_the_mixture_takes_the_images_that_it_declares(network: Segmenter) -> None:
+    for weight, needs in ((0.0, {"teacher"}), (0.5, {"teacher", "images"})):
+        objective = build_objective("agmm", 3, network.feature_channels, {"appearance": weight})
+        assert objective.needs == needs
 
 
 def test_an_encoder_from_scratch_cannot_be_frozen(
