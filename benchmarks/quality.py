@@ -81,7 +81,12 @@ class Grid(NamedTuple):
         return from_plain({**self.base, **cell.options, **given, **fixed, "objective": objective})
 
     def seeds(self, cell: Cell) -> list[Path]:
-        """The folder of seeds that another run has made for it, if it needs any."""
+        """The folder of seeds that another run has made for it, if it needs any.
+
+        Folders that all runs were given (``--set "seeds=[FOLDER]"``) come first.
+        """
+        if given := self.base.get("seeds"):
+            return [Path(folder) for folder in given]
         maker = seed_maker(cell)
         if maker is None or maker.run == cell.run:
             return []

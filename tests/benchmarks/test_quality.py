@@ -240,6 +240,14 @@ def test_all_methods_of_a_seed_share_their_seeds_of_boxes_and_tags(
     assert first is None or grid.config(first).seeds == ()
 
 
+def test_seeds_may_be_given_to_all_runs(quality: Any, tiny_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "found"
+    grid = quality.Grid({"seeds": [str(folder)]}, tiny_data, tmp_path / "runs")
+    for seed in (0, 1):
+        cell = quality.Cell("tags", "agmm", {}, seed)
+        assert list(grid.config(cell).seeds) == [folder]
+
+
 def test_the_grid_has_the_rows_of_the_tables(quality: Any) -> None:
     assert {*quality.METHODS, "dense"} == set(METHODS)
     variants = {name: {"method": name} for name in quality.METHODS}
