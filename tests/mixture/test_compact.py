@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from agmm.mixture import AGMMLoss
+from agmm.mixture import AGMMLoss, kernels
 from agmm.mixture.compact import choose_classes, class_logits, compact_grid
 from agmm.mixture.gaussian import squared_distances, weighted_means
 from agmm.mixture.grid import few_pixels, reduce_to_grid
@@ -208,6 +208,33 @@ def test_gradient_of_pixel_logits(
             lambda values, some=some: pixel_logits(values, valid, cells, some),
             (logits.requires_grad_(),),
         )
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("pixels", "cells"), SIZES)
+def test_bands_change_nothing(
+    make_batch: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    interleaved: bool,
+    dtype: torch.dtype,
+    pixels: tuple[int, int],
+    cells: tuple[int, int],
+) -> None:
+    batch = make_batch(pixels=pixels, cells=cells, padding=True, dtype=dtype)
+    logits = batch["logits"].detach()
+    if interleaved:
+        logits = logits.contiguous(memory_format=torch.channels_last)
+    logits.requires_grad_()
+    chosen = ((batch["seeds"] != 255) & batch["valid"]).nonzero(as_tuple=True)
+    found = []
+    for band in (1, 2**20):
+        monkeypatch.setattr(kernels, "BAND", band)
+        values = pixel_logits(logits, batch["valid"], cells, chosen)
+        weights = [torch.ones_like(value) * torch.arange(value.shape[-1]) for value in values]
+        found.append((*values, *torch.autograd.grad(values, logits, weights)))
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][1].shape == (len(chosen[0]), 4)
 
 
 COMPILED = """

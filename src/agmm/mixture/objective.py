@@ -21,6 +21,7 @@ from agmm.mixture.gaussian import (
 from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
 from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
+from agmm.mixture.softmax import softmax_terms
 
 
 class Components(NamedTuple):
@@ -203,7 +204,6 @@ class AGMMLoss(nn.Module):
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
-            terms["absent_class"] = _absent_class(grid)
             warmup = losses.warmup_factor(self.step, self.warmup_steps)
             for name in ("mutual", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
@@ -225,10 +225,12 @@ class AGMMLoss(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the mixture, unweighted, and its log-posterior `b k n`; updates the mixture."""
         ours = self._components(grid, grid.features)
-        log_probs = grid.logits.log_softmax(1)
         scores = grid.logits.detach()
-        if grid.classes is not None:
-            log_probs, scores = grid.classes.take(log_probs), grid.classes.take(scores)
+        if grid.classes is None:
+            log_probs, absent = softmax_terms(grid.logits, grid.all_candidates)
+        else:
+            scores = grid.classes.take(scores)
+            log_probs, absent = softmax_terms(grid.logits, grid.all_candidates, grid.classes.chosen)
         if teacher is None:
             teacher, theirs = Teacher(scores, grid.features), ours
         else:
@@ -249,6 +251,7 @@ class AGMMLoss(nn.Module):
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
+            "absent_class": losses.masked_mean(absent, grid.valid),
         }
         if self.training:
             weights = torch.where(grid.labelled, self.labelled_weight, cells.to(gamma.dtype))
@@ -306,9 +309,3 @@ class AGMMLoss(nn.Module):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")
-
-
-def _absent_class(grid: CompactGrid) -> Tensor:
-    if grid.all_candidates is None:  # nothing is ruled out
-        return grid.logits.new_zeros(())
-    return losses.absent_class(grid.logits, grid.all_candidates, grid.valid)
