@@ -43,7 +43,12 @@ def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tenso
     if (height, width) == (rows, columns):
         return maps
     if height % rows == 0 and width % columns == 0:
-        return functional.avg_pool2d(maps, (height // rows, width // columns))
+        cell = (height // rows, width // columns)
+        if maps.stride(1) == 1:
+            return functional.avg_pool2d(maps, cell)
+        # Rows first: whole rows are added at once, and a quarter is left for the slow direction.
+        sums = maps.unflatten(2, (rows, cell[0])).sum(3).unflatten(3, (columns, cell[1])).sum(4)
+        return sums / (cell[0] * cell[1])
     vertical = _averaging_matrix(height, rows, maps)
     horizontal = _averaging_matrix(width, columns, maps)
     return vertical @ (maps @ horizontal.mT)
@@ -59,15 +64,22 @@ def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
     return touched / touched.sum(1, keepdim=True)
 
 
-def _spread(gradient: Tensor, pixels: tuple[int, int]) -> Tensor:
-    """Backward pass of `area_average`, in memory of its own."""
-    (height, width), (rows, columns) = pixels, gradient.shape[-2:]
+def _spread(gradient: Tensor, out: Tensor) -> None:
+    """Backward pass of `area_average`, into `out`."""
+    (height, width), (rows, columns) = out.shape[-2:], gradient.shape[-2:]
     if height % rows == 0 and width % columns == 0:
-        share = gradient * (rows * columns / (height * width))
-        return share if pixels == (rows, columns) else functional.interpolate(share, pixels)
+        cell = (height // rows, width // columns)
+        gradient = (gradient / (cell[0] * cell[1])).unsqueeze(4)
+        wide = gradient.expand(-1, -1, -1, -1, cell[1])  # b c h w times a cell's columns
+        if out.stride(1) == 1:
+            target = out.unflatten(3, (columns, cell[1])).unflatten(2, (rows, cell[0]))
+            target.copy_(wide.unsqueeze(3))
+        else:  # whole rows at once
+            out.unflatten(2, (rows, cell[0])).copy_(wide.flatten(3).unsqueeze(3))
+        return
     vertical = _averaging_matrix(height, rows, gradient)
     horizontal = _averaging_matrix(width, columns, gradient)
-    return vertical.mT @ (gradient @ horizontal)
+    out.copy_(vertical.mT @ (gradient @ horizontal))
 
 
 class _Band(NamedTuple):
@@ -150,16 +162,13 @@ class _PixelLogits(torch.autograd.Function):
         bands = list(_bands(gradient, ctx.size))
         places = _places(bands, ctx.shape[2], (pixels[0], pixels[1], pixels[2]))
         for band, (some, inside) in zip(bands, places, strict=True):
-            size = (band.rows.stop - band.rows.start, ctx.shape[3])
-            part = _spread(cells[band.images, :, band.cells], size)
+            part = gradient[band.images, :, band.rows]
+            _spread(cells[band.images, :, band.cells], part)
             if valid is not None:
                 part.masked_fill_(~valid[band.images, band.rows].unsqueeze(1), 0)
             if some.stop > some.start:
-                part.movedim(1, -1).index_put_(inside, chosen[some], accumulate=True)
-            if len(bands) == 1:
-                gradient = part.to(ctx.dtype)
-            else:
-                gradient[band.images, :, band.rows] = part
+                given = chosen[some].to(ctx.dtype)
+                part.movedim(1, -1).index_put_(inside, given, accumulate=True)
         return gradient, None, None, None, None, None
 
 
