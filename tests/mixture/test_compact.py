@@ -249,12 +249,12 @@ valid = torch.ones(2, 6, 8, dtype=torch.bool)
 valid[0, :, 4:] = False
 candidates = torch.rand(2, 4, generator=generator) < 0.5
 candidates[:, 0] = True
-plain, compiled = AGMMLoss(4, 3, warmup_steps=0), AGMMLoss(4, 3, warmup_steps=0)
+plain, compiled = (AGMMLoss(4, 3, warmup_steps=3, step_size=0.5) for _ in range(2))
 plain(logits, features, seeds, candidates, valid)
 compiled.load_state_dict(plain.state_dict())
-plain.eval(), compiled.eval()
 run = torch.compile(compiled, fullgraph=True, backend="aot_eager")
-for _ in range(2):
+for training in (True, True, True, False):
+    plain.train(training), compiled.train(training)
     losses = [f(logits, features, seeds, candidates, valid).loss for f in (plain, run)]
     torch.testing.assert_close(*losses)
     gradients = [torch.autograd.grad(loss, (logits, features)) for loss in losses]
@@ -263,7 +263,7 @@ torch.testing.assert_close(plain.state_dict(), compiled.state_dict())
 """
 
 
-def test_compiles_without_a_break_in_evaluation() -> None:
+def test_compiles_without_a_break() -> None:
     # In a process of its own: the shape checks of the tests wrap every function.
     done = subprocess.run(
         [sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=600, check=False

@@ -47,8 +47,8 @@ def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tenso
         if maps.stride(1) == 1:
             return functional.avg_pool2d(maps, cell)
         # Rows first: whole rows are added at once, and a quarter is left for the slow direction.
-        sums = maps.unflatten(2, (rows, cell[0])).sum(3).unflatten(3, (columns, cell[1])).sum(4)
-        return sums / (cell[0] * cell[1])
+        sums = torch.unflatten(maps, 2, (rows, cell[0])).sum(3)
+        return torch.unflatten(sums, 3, (columns, cell[1])).sum(4) / (cell[0] * cell[1])
     vertical = _averaging_matrix(height, rows, maps)
     horizontal = _averaging_matrix(width, columns, maps)
     return vertical @ (maps @ horizontal.mT)
@@ -72,10 +72,10 @@ def _spread(gradient: Tensor, out: Tensor) -> None:
         gradient = (gradient / (cell[0] * cell[1])).unsqueeze(4)
         wide = gradient.expand(-1, -1, -1, -1, cell[1])  # b c h w times a cell's columns
         if out.stride(1) == 1:
-            target = out.unflatten(3, (columns, cell[1])).unflatten(2, (rows, cell[0]))
-            target.copy_(wide.unsqueeze(3))
+            target = torch.unflatten(out, 3, (columns, cell[1]))
+            torch.unflatten(target, 2, (rows, cell[0])).copy_(wide.unsqueeze(3))
         else:  # whole rows at once
-            out.unflatten(2, (rows, cell[0])).copy_(wide.flatten(3).unsqueeze(3))
+            torch.unflatten(out, 2, (rows, cell[0])).copy_(wide.flatten(3).unsqueeze(3))
         return
     vertical = _averaging_matrix(height, rows, gradient)
     horizontal = _averaging_matrix(width, columns, gradient)

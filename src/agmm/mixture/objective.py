@@ -20,8 +20,14 @@ from agmm.mixture.gaussian import (
 )
 from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
 from agmm.mixture.kernels import image_mixture
-from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
+from agmm.mixture.online_em import (
+    RunningMixture,
+    e_step,
+    rank_shares,
+    sufficient_statistics,
+)
 from agmm.mixture.softmax import softmax_terms
+from agmm.shapes import IGNORE_INDEX
 
 
 class Components(NamedTuple):
@@ -61,8 +67,10 @@ class AGMMLoss(nn.Module):
 
     In training mode every call is one step of the online EM and of the warm-up; in evaluation mode
     nothing changes. A class enters the mixture with its first seed. Everything is computed in
-    float32 or wider, also under autocast, and nothing waits for the device. Under
-    `torch.distributed` the statistics are summed over the ranks.
+    float32 or wider, also under autocast, and nothing waits for the device. In training mode under
+    `torch.distributed`, where all ranks must call it, the statistics are summed over the ranks, and
+    every term is scaled so that its mean over the ranks, and the gradient that
+    `DistributedDataParallel` makes of it, are those of one process with all their images.
 
     Args:
         num_classes: number of classes, 2 to 255, the background included.
@@ -200,17 +208,19 @@ class AGMMLoss(nn.Module):
                     ),
                     teacher_features.detach().to(grid.features.dtype).flatten(2),
                 )
-            terms, log_gamma = self._mixture_terms(grid, teacher)
+            terms, counts, log_gamma = self._mixture_terms(grid, teacher)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
+            if self.training:
+                terms = _of_all_ranks(terms, counts, seeds, valid)
             warmup = losses.warmup_factor(self.step, self.warmup_steps)
             for name in ("mutual", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
             terms = {name: weight * terms[name] for name, weight in self.weights.items()}
             loss = torch.stack(list(terms.values())).sum()
         if self.training:
-            self.step.add_(1)
+            self.step = self.step + 1  # replaced for the reason of RunningMixture.update
         posterior = log_gamma.detach().exp()
         if grid.classes is not None:
             posterior = grid.classes.put(posterior)
@@ -222,8 +232,8 @@ class AGMMLoss(nn.Module):
 
     def _mixture_terms(
         self, grid: CompactGrid, teacher: Teacher | None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the mixture, unweighted, and its log-posterior `b k n`; updates the mixture."""
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Terms, unweighted, what each is a mean over, and log-posterior; updates the mixture."""
         ours = self._components(grid, grid.features)
         scores = grid.logits.detach()
         if grid.classes is None:
@@ -253,6 +263,14 @@ class AGMMLoss(nn.Module):
             "separation": losses.separation(ours.image_means, ours.present),
             "absent_class": losses.masked_mean(absent, grid.valid),
         }
+        present = ours.present.sum(1)
+        counts = {
+            "mixture_likelihood": grid.labelled.sum(),
+            "mutual": unlabelled.sum(),
+            "maximisation": cells.sum(),
+            "separation": (present * (present - 1) // 2).sum(),
+            "absent_class": grid.valid.sum(),
+        }
         if self.training:
             weights = torch.where(grid.labelled, self.labelled_weight, cells.to(gamma.dtype))
             statistics = sufficient_statistics(
@@ -263,7 +281,7 @@ class AGMMLoss(nn.Module):
                 self.num_classes,
             )
             self.mixture.update(statistics, self.step_size)
-        return terms, log_gamma
+        return terms, counts, log_gamma
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:
         """Centres of every image and how well they explain its cells."""
@@ -309,3 +327,15 @@ class AGMMLoss(nn.Module):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected above 0, got {value}; leave out the default")
+
+
+def _of_all_ranks(
+    terms: dict[str, Tensor], counts: dict[str, Tensor], seeds: Tensor, valid: Tensor | None
+) -> dict[str, Tensor]:
+    """The terms such that their mean over the processes is that of one process with all images."""
+    labelled = seeds != IGNORE_INDEX
+    counts = counts | {
+        "partial_cross_entropy": (labelled if valid is None else labelled & valid).sum()
+    }
+    shares = rank_shares(torch.stack([counts[name] for name in terms]))
+    return {name: share * terms[name] for name, share in zip(terms, shares, strict=True)}
