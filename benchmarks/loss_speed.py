@@ -1,18 +1,22 @@
 """Time and memory of AGMMLoss beside the published loss of 2023, cross-entropy and plain copies.
 
     uv run python benchmarks/loss_speed.py
-    uv run python benchmarks/loss_speed.py --axis classes --point B=4
+    uv run python benchmarks/loss_speed.py --axis classes --only agmm cross-entropy
+    uv run --with matplotlib python benchmarks/loss_speed.py --plot
 
 One point (8 pictures, 21 classes, 256 channels, 81x81 cells, logits at four times that), and one
-axis varied at a time. Each point runs in a process of its own; what is compared takes turns. The
-table gives medians of the processor time of forward and backward pass in one thread, which other
-work on the machine changes less than wall time, and ratios to AGMMLoss. Memory is the peak above
-the inputs, gradients included.
+axis varied at a time, with 2 pictures. Each point runs in a process of its own; what is compared
+takes turns. The table gives medians of the processor time of forward and backward pass in one
+thread, which other work on the machine changes less than wall time, and ratios to AGMMLoss. Memory
+is the peak above the inputs, gradients included.
 
 The loss of 2023 is here as the released code has it: features enlarged to the size of the logits
 and a tensor of pictures x classes x channels x pixels. That tensor does not fit for a whole batch:
 it is measured on a band of rows of the first picture, and time and memory are multiplied by the
 number of such bands in the batch; the band's own memory is in the results as well.
+
+Results of other axes and points stay in the file; ``--plot`` draws them without measuring; it
+needs matplotlib, which nothing else here does: ``uv run --with matplotlib ...``.
 """
 
 import argparse
@@ -35,6 +39,7 @@ from torch.nn import functional
 from agmm.mixture import AGMMLoss, absent_class, partial_cross_entropy
 
 RESULTS = Path(__file__).parent / "results" / "loss_speed.json"
+PLOT = RESULTS.with_suffix(".svg")
 STRIDE = 4
 PRESENT = 4
 """Classes of each picture."""
@@ -45,6 +50,8 @@ BAND = 2**28
 OTHERS = (
     "features read twice, written once", "cross-entropy", "vectorised 2023", "looped 2023",
 )  # fmt: skip
+
+MEMORY = ("agmm", "cross-entropy", "vectorised 2023")
 
 
 class Point(NamedTuple):
@@ -60,15 +67,18 @@ class Point(NamedTuple):
     layout: str = "planes"
 
 
+SMALL = Point(B=2)
 AXES: dict[str, list[Point]] = {
     "point": [Point()],
-    "batch": [Point(B=b) for b in (1, 2, 4)],
-    "classes": [Point(K=k) for k in (2, 81, 150, 171, 255)],
-    "classes of the grid": [Point(K=k, stride=1) for k in (21, 150, 255)],
-    "channels": [Point(D=d) for d in (64, 768)],
-    "grid": [Point(h=60, w=80), Point(h=128, w=256), Point(B=2, h=256, w=512)],
-    "type": [Point(dtype="bfloat16")],
-    "layout": [Point(layout="interleaved")],
+    "batch": [Point(B=b) for b in (1, 2, 4, 8)],
+    # 255 is the most that masks of bytes can name: 255 itself is "unlabelled".
+    "classes": [SMALL._replace(K=k) for k in (2, 21, 81, 150, 171, 255)],
+    "classes of the grid": [SMALL._replace(K=k, stride=1) for k in (2, 21, 81, 150, 171, 255)],
+    "channels": [SMALL._replace(D=d) for d in (64, 256, 768)],
+    "grid": [SMALL._replace(h=h, w=w) for h, w in ((60, 80), (81, 81), (128, 256), (256, 512))],
+    "large": [Point(B=1, K=150, h=256, w=512, stride=stride) for stride in (1, 4)],
+    "type": [SMALL._replace(dtype="bfloat16")],
+    "layout": [SMALL._replace(K=k, layout="interleaved") for k in (21, 150)],
 }
 
 
@@ -206,14 +216,18 @@ def peak(function: Callable[[], None], device: str) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
 
 
-def measure(point: Point, device: str, repeats: int, memory_of: str) -> dict[str, Any]:
-    """Times of everything at a point, or the memory of one of them."""
+def measure(
+    point: Point, device: str, repeats: int, only: list[str], memory_of: str
+) -> dict[str, Any]:
+    """Times of what is asked for at a point, or the memory of one of them."""
     torch.set_num_threads(1)
     batch = make_batch(point, device)
     for part in batch[:2]:
         part.requires_grad_()
     number = bands(point)
-    functions = runs(batch, -(-point.h // number))
+    functions = {
+        name: run for name, run in runs(batch, -(-point.h // number)).items() if name in only
+    }
     if memory_of:
         small = point._replace(B=1, h=4, w=4)
         warm = make_batch(small, device)
@@ -241,9 +255,11 @@ def measure(point: Point, device: str, repeats: int, memory_of: str) -> dict[str
     }
 
 
-def in_child(point: Point, device: str, repeats: int, memory_of: str = "") -> dict[str, Any]:
+def in_child(
+    point: Point, device: str, repeats: int, only: list[str], memory_of: str = ""
+) -> dict[str, Any]:
     """`measure` in a process of its own."""
-    request = json.dumps([point._asdict(), device, repeats, memory_of])
+    request = json.dumps([point._asdict(), device, repeats, only, memory_of])
     done = subprocess.run(
         [sys.executable, __file__, "--child", request], capture_output=True, text=True, check=True
     )
@@ -259,49 +275,94 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         seconds, mib = row["seconds"], row["mib"]
         base = seconds["agmm"]
-        cells = [f"{seconds[name] / base:.2f}" for name in OTHERS]
-        memory = [f"{mib[name]:.0f}" for name in ("agmm", "cross-entropy", "vectorised 2023")]
-        name = ", ".join(f"{key} {value}" for key, value in row["point"].items())
+        cells = [f"{seconds[name] / base:.2f}" if name in seconds else "" for name in OTHERS]
+        memory = [f"{mib[name]:.0f}" if name in mib else "" for name in MEMORY]
+        name = ", ".join(f"{key} {value}" for key, value in row["point"].items()) or "base point"
         lines.append(f"| {name} | {base:.3f} | {' | '.join(cells)} | {' | '.join(memory)} |")
     return "\n".join(lines)
 
 
+def plot(rows: list[dict[str, Any]]) -> None:
+    """Time and memory of AGMMLoss and cross-entropy against each axis, as small panels."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    axes: dict[str, Callable[[Point], int]] = {
+        "classes": lambda p: p.K, "classes of the grid": lambda p: p.K, "batch": lambda p: p.B,
+        "channels": lambda p: p.D, "grid": lambda p: p.h * p.w,
+    }  # fmt: skip
+    figure, panels = plt.subplots(2, len(axes), figsize=(13, 4.5), squeeze=False)
+    for column, (axis, place) in enumerate(axes.items()):
+        shown = [row for row in rows if row["axis"] == axis]
+        for panel, kind in zip(panels[:, column], ("seconds", "mib"), strict=True):
+            for name in ("agmm", "cross-entropy"):
+                points = sorted(
+                    (place(Point(**row["point"])), row[kind][name])
+                    for row in shown
+                    if name in row[kind]
+                )
+                panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            panel.set_ylim(bottom=0)
+            panel.set_xlabel(axis)
+        panels[0, column].set_title(axis, fontsize=9)
+    panels[0, 0].set_ylabel("processor seconds")
+    panels[1, 0].set_ylabel("peak MiB above inputs")
+    panels[0, 0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def measured(point: Point, axis: str, device: str, repeats: int, only: list[str]) -> dict[str, Any]:
+    """A row of the results."""
+    mib: dict[str, float] = {}
+    for name in MEMORY:
+        if name in only:
+            mib |= in_child(point, device, 0, only, name)
+    if "vectorised 2023" in mib:
+        mib["band of 2023"] = mib["vectorised 2023"]
+        mib["vectorised 2023"] *= point.B * bands(point)
+    differs = {k: v for k, v in point._asdict().items() if v != Point._field_defaults[k]}
+    seconds = in_child(point, device, repeats, only)
+    return {"axis": axis, "point": differs, "seconds": seconds, "mib": mib}
+
+
 def main() -> None:
     """Measure, print the table and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ["agmm", *OTHERS]
     parser.add_argument("--axis", action="append", choices=list(AXES), help="default: all")
     parser.add_argument("--point", nargs="*", default=[], help="changes to all points: B=4 D=64")
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--plot", action="store_true", help="draw the results, measure nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        values, device, repeats, memory_of = json.loads(arguments.child)
-        print(json.dumps(measure(Point(**values), device, repeats, memory_of)))
+        values, *rest = json.loads(arguments.child)
+        print(json.dumps(measure(Point(**values), *rest)))
+        return
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    if arguments.plot:
+        plot(rows)
         return
     changes = dict(change.split("=") for change in arguments.point)
     changed = {k: v if k in ("dtype", "layout") else int(v) for k, v in changes.items()}
-    rows = []
+    asked = (arguments.device, arguments.repeats, list({"agmm", *arguments.only}))
     for axis in arguments.axis or AXES:
         for listed in AXES[axis]:
-            point = listed._replace(**changed)
-            seconds = in_child(point, arguments.device, arguments.repeats)
-            mib: dict[str, float] = {}
-            for name in ("agmm", "vectorised 2023", "cross-entropy"):
-                mib |= in_child(point, arguments.device, 0, name)
-            mib["band of 2023"] = mib["vectorised 2023"]
-            mib["vectorised 2023"] *= point.B * bands(point)
-            differs = {
-                key: value
-                for key, value in point._asdict().items()
-                if value != Point._field_defaults[key]
-            }
-            rows.append({"axis": axis, "point": differs or {"base": "point"},
-                         "seconds": seconds, "mib": mib})  # fmt: skip
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
-            RESULTS.write_text(json.dumps(
-                {"torch": torch.__version__, "machine": platform.machine(),
-                 "device": arguments.device, "rows": rows}, indent=1) + "\n")  # fmt: skip
+            row = measured(listed._replace(**changed), axis, *asked)
+            rows = [r for r in rows if (r["axis"], r["point"]) != (axis, row["point"])] + [row]
+            print(table([row]).splitlines()[-1], flush=True)
+            about = {"torch": torch.__version__, "machine": platform.machine(),
+                     "device": arguments.device, "rows": rows}  # fmt: skip
+            unfinished = RESULTS.with_suffix(".tmp")
+            unfinished.write_text(json.dumps(about, indent=1) + "\n")
+            unfinished.replace(RESULTS)
     print(table(rows))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from agmm.mixture import AGMMLoss
+from agmm.mixture import AGMMLoss, kernels
 from agmm.mixture.compact import choose_classes, class_logits, compact_grid
 from agmm.mixture.gaussian import squared_distances, weighted_means
 from agmm.mixture.grid import few_pixels, reduce_to_grid
@@ -210,6 +210,33 @@ def test_gradient_of_pixel_logits(
         )
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("pixels", "cells"), SIZES)
+def test_bands_change_nothing(
+    make_batch: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    interleaved: bool,
+    dtype: torch.dtype,
+    pixels: tuple[int, int],
+    cells: tuple[int, int],
+) -> None:
+    batch = make_batch(pixels=pixels, cells=cells, padding=True, dtype=dtype)
+    logits = batch["logits"].detach()
+    if interleaved:
+        logits = logits.contiguous(memory_format=torch.channels_last)
+    logits.requires_grad_()
+    chosen = ((batch["seeds"] != 255) & batch["valid"]).nonzero(as_tuple=True)
+    found = []
+    for band in (1, 2**20):
+        monkeypatch.setattr(kernels, "BAND", band)
+        values = pixel_logits(logits, batch["valid"], cells, chosen)
+        weights = [torch.ones_like(value) * torch.arange(value.shape[-1]) for value in values]
+        found.append((*values, *torch.autograd.grad(values, logits, weights)))
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][1].shape == (len(chosen[0]), 4)
+
+
 COMPILED = """
 import torch
 from agmm.mixture import AGMMLoss
@@ -222,12 +249,12 @@ valid = torch.ones(2, 6, 8, dtype=torch.bool)
 valid[0, :, 4:] = False
 candidates = torch.rand(2, 4, generator=generator) < 0.5
 candidates[:, 0] = True
-plain, compiled = AGMMLoss(4, 3, warmup_steps=0), AGMMLoss(4, 3, warmup_steps=0)
+plain, compiled = (AGMMLoss(4, 3, warmup_steps=3, step_size=0.5) for _ in range(2))
 plain(logits, features, seeds, candidates, valid)
 compiled.load_state_dict(plain.state_dict())
-plain.eval(), compiled.eval()
 run = torch.compile(compiled, fullgraph=True, backend="aot_eager")
-for _ in range(2):
+for training in (True, True, True, False):
+    plain.train(training), compiled.train(training)
     losses = [f(logits, features, seeds, candidates, valid).loss for f in (plain, run)]
     torch.testing.assert_close(*losses)
     gradients = [torch.autograd.grad(loss, (logits, features)) for loss in losses]
@@ -236,7 +263,7 @@ torch.testing.assert_close(plain.state_dict(), compiled.state_dict())
 """
 
 
-def test_compiles_without_a_break_in_evaluation() -> None:
+def test_compiles_without_a_break() -> None:
     # In a process of its own: the shape checks of the tests wrap every function.
     done = subprocess.run(
         [sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=600, check=False

@@ -213,38 +213,57 @@ rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
 objective = AGMMLoss(num_classes=4, feature_channels=3, warmup_steps=0)
-losses = []
+results = []
 for batch in torch.load(f"{folder}/batches.pt"):
     part = slice(rank * len(batch[0]) // world, (rank + 1) * len(batch[0]) // world)
-    losses.append(objective(*(argument[part] for argument in batch)).loss)
-torch.save([objective.state_dict(), losses], f"{folder}/rank{rank}.pt")
+    batch = [argument[part].detach() for argument in batch]
+    for argument in batch[:2]:
+        argument.requires_grad_()
+    out = objective(*batch)
+    results.append([out.terms, torch.autograd.grad(out.loss, batch[:2])])
+torch.save([objective.state_dict(), results], f"{folder}/rank{rank}.pt")
 dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_processes_have_the_statistics_and_the_mean_loss_of_one(tmp_path: Path, world: int) -> None:
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_have_the_statistics_terms_and_gradients_of_one(
+    tmp_path: Path, world: int
+) -> None:
     generator = torch.Generator().manual_seed(0)
     batches = []
-    for _ in range(3):
-        # As many labelled pixels and classes in every picture: else the mean over the processes,
-        # which is what DistributedDataParallel takes, is another than that over the pictures.
-        seeds = torch.randint(4, (1, 6, 8), generator=generator)
-        seeds = (seeds + torch.arange(4).view(4, 1, 1)) % 4
-        seeds[:, torch.rand(6, 8, generator=generator) < 0.7] = 255
-        logits = torch.randn(4, 4, 6, 8, generator=generator)
-        batches.append((logits, torch.randn(4, 3, 3, 4, generator=generator), seeds))
+    for step in range(3):  # the pictures differ in size, classes and number of labelled pixels
+        seeds = torch.randint(4, (4, 6, 8), generator=generator)
+        labelled = (
+            torch.rand(4, 6, 8, generator=generator)
+            < torch.tensor([0.3, 0.1, 0.6, 0.02])[:, None, None]
+        )
+        seeds[~labelled | (seeds == 3) & (step == 0)] = 255
+        candidates = torch.rand(4, 4, generator=generator) < 0.7
+        candidates[:, 0] = True
+        valid = torch.ones(4, 6, 8, dtype=torch.bool)
+        valid[1, :, 4:] = False
+        logits = torch.randn(4, 4, 6, 8, generator=generator, requires_grad=True)
+        features = torch.randn(4, 3, 3, 4, generator=generator, requires_grad=True)
+        batches.append((logits, features, seeds, candidates, valid))
     torch.save(batches, tmp_path / "batches.pt")
     single = AGMMLoss(num_classes=4, feature_channels=3, warmup_steps=0)
-    losses = torch.stack([single(*batch).loss for batch in batches])
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(world), str(tmp_path)])
         for rank in range(world)
     ]
     assert [process.wait(timeout=300) for process in ranks] == [0] * world
     results = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(world)]
+    for step, batch in enumerate(batches):
+        whole = single(*batch)
+        found = [steps[step] for _, steps in results]
+        for name, value in whole.terms.items():
+            mean = torch.stack([terms[name] for terms, _ in found]).mean(0)
+            torch.testing.assert_close(mean, value, rtol=1e-5, atol=1e-6)
+        # DistributedDataParallel divides the gradient of every process by their number.
+        expected = torch.autograd.grad(whole.loss, batch[:2])
+        for i, gradient in enumerate(expected):
+            joined = torch.cat([gradients[i] for _, gradients in found]) / world
+            torch.testing.assert_close(joined, gradient, rtol=1e-5, atol=1e-6)
     for state, _ in results:
-        for name, value in single.state_dict().items():
-            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-6)
-    mean = torch.stack([torch.stack(values) for _, values in results]).mean(0)
-    torch.testing.assert_close(mean, losses, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(state, single.state_dict(), rtol=1e-5, atol=1e-6)

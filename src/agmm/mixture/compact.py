@@ -176,10 +176,10 @@ def compact_grid(
         shares = _shares(seeds, labelled, classes, len(centred), size, dtype)
         cells = grid.cell_candidates(candidates, valid, shares, size)
     share = grid.valid_share(valid, seeds, size, dtype)
-    sums, chosen = pixel_logits(logits.to(dtype), valid, size, labelled)
+    sums, chosen = pixel_logits(logits, valid, size, labelled)
     return CompactGrid(
-        logits=grid.mean_logits(sums, share),
-        labelled_logits=None if labelled is None else chosen,
+        logits=grid.mean_logits(sums.to(dtype), share),
+        labelled_logits=None if labelled is None else chosen.to(dtype),
         labelled_seeds=None if labelled is None else seeds[labelled],
         features=features.to(dtype).flatten(2),
         shares=shares,
@@ -221,7 +221,7 @@ def class_logits(
         if classes is not None and not interleaved:
             logits = classes.take(logits)
         share = grid.valid_share(valid, logits[:, 0], size, dtype)
-        means = grid.mean_logits(pixel_logits(logits.to(dtype), valid, size)[0], share)
+        means = grid.mean_logits(pixel_logits(logits, valid, size)[0].to(dtype), share)
         return classes.take(means) if classes is not None and interleaved else means
 
 

@@ -125,8 +125,8 @@ def image_components(
         >>> choices = Choices("image", "fixed", 1, variance_floor=1e-4, temperature=1.0)
         >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
         >>> mixture, every = RunningMixture(1, 1), torch.ones(1, 1, 2) > 0
-        >>> image_components(features, shares, every, mixture, choices).likelihood.tolist()
-        [[[0.0, -2.0]]]
+        >>> image_components(features, shares, every, mixture, choices).likelihood.neg().tolist()
+        [[[0.0, 2.0]]]
     """
     index = slice(None) if chosen is None else component_rows(chosen, choices.components)
     # A copy, as the means change in place before the backward pass.

@@ -145,7 +145,7 @@ def reduce_to_grid(
     share = valid_share(valid, seeds, size, dtype)
     shares = class_shares(seeds, num_classes, size, dtype)
     return Grid(
-        logits=mean_logits(pixel_logits(logits.to(dtype), valid, size)[0], share),
+        logits=mean_logits(pixel_logits(logits, valid, size)[0].to(dtype), share),
         features=features.to(dtype).flatten(2),
         shares=shares,
         labelled=(shares > 0).any(1),

@@ -1,18 +1,25 @@
 """The two passes over large tensors, with backward passes of their own: logits and features.
 
 Each reads its tensor once per product and writes the gradient once. On a CPU most of the time of a
-plain formulation goes into fresh memory for intermediate results of the size of the input.
+plain formulation goes into fresh memory for intermediate results of the size of the input; here
+these have the size of a band of rows.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from agmm.mixture import inputs
+
+BAND = 2**20
+"""Logits of a band on a CPU: 4 MiB in float32."""
+
 Pixels = tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]
-"""Image, row and column of some pixels, each named once."""
+"""Image, row and column of some pixels, each named once, in the order of `nonzero`."""
 
 
 def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tensor:
@@ -36,7 +43,12 @@ def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tenso
     if (height, width) == (rows, columns):
         return maps
     if height % rows == 0 and width % columns == 0:
-        return functional.avg_pool2d(maps, (height // rows, width // columns))
+        cell = (height // rows, width // columns)
+        if maps.stride(1) == 1:
+            return functional.avg_pool2d(maps, cell)
+        # Rows first: whole rows are added at once, and a quarter is left for the slow direction.
+        sums = torch.unflatten(maps, 2, (rows, cell[0])).sum(3)
+        return torch.unflatten(sums, 3, (columns, cell[1])).sum(4) / (cell[0] * cell[1])
     vertical = _averaging_matrix(height, rows, maps)
     horizontal = _averaging_matrix(width, columns, maps)
     return vertical @ (maps @ horizontal.mT)
@@ -52,15 +64,62 @@ def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
     return touched / touched.sum(1, keepdim=True)
 
 
-def _spread(gradient: Tensor, pixels: tuple[int, int]) -> Tensor:
-    """Backward pass of `area_average`, in memory of its own."""
-    (height, width), (rows, columns) = pixels, gradient.shape[-2:]
+def _spread(gradient: Tensor, out: Tensor) -> None:
+    """Backward pass of `area_average`, into `out`."""
+    (height, width), (rows, columns) = out.shape[-2:], gradient.shape[-2:]
     if height % rows == 0 and width % columns == 0:
-        share = gradient * (rows * columns / (height * width))
-        return share if pixels == (rows, columns) else functional.interpolate(share, pixels)
+        cell = (height // rows, width // columns)
+        gradient = (gradient / (cell[0] * cell[1])).unsqueeze(4)
+        wide = gradient.expand(-1, -1, -1, -1, cell[1])  # b c h w times a cell's columns
+        if out.stride(1) == 1:
+            target = torch.unflatten(out, 3, (columns, cell[1]))
+            torch.unflatten(target, 2, (rows, cell[0])).copy_(wide.unsqueeze(3))
+        else:  # whole rows at once
+            torch.unflatten(out, 2, (rows, cell[0])).copy_(wide.flatten(3).unsqueeze(3))
+        return
     vertical = _averaging_matrix(height, rows, gradient)
     horizontal = _averaging_matrix(width, columns, gradient)
-    return vertical.mT @ (gradient @ horizontal)
+    out.copy_(vertical.mT @ (gradient @ horizontal))
+
+
+class _Band(NamedTuple):
+    """A part of the batch: images, rows of cells, and the rows of their pixels."""
+
+    images: slice
+    cells: slice
+    rows: slice
+
+
+def _bands(logits: Tensor, size: tuple[int, int]) -> Iterator[_Band]:
+    """Bands that stay in the cache of a CPU, or images where cells share pixels; elsewhere one."""
+    (batch, classes, height, width), (rows, columns) = logits.shape, size
+    if not inputs.readable(logits):
+        yield _Band(slice(0, batch), slice(0, rows), slice(0, height))
+        return
+    separate = height % rows == 0 and width % columns == 0
+    step = max(1, BAND * rows // (classes * height * width)) if separate else rows
+    for image in range(batch):
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            pixels = slice(first * height // rows, last * height // rows)
+            yield _Band(slice(image, image + 1), slice(first, last), pixels)
+
+
+def _places(
+    bands: list[_Band], height: int, pixels: tuple[Tensor, Tensor, Tensor]
+) -> list[tuple[slice, tuple[Tensor, Tensor, Tensor]]]:
+    """Which of the pixels lie in each band, and where in it."""
+    image, row, column = pixels
+    if not len(image):
+        return [(slice(0, 0), pixels)] * len(bands)
+    first = torch.tensor([b.images.start * height + b.rows.start for b in bands])
+    edges = [*torch.searchsorted(image * height + row, first).tolist(), len(image)]
+    found = []
+    for band, start, stop in zip(bands, edges[:-1], edges[1:], strict=True):
+        some = slice(start, stop)
+        inside = (image[some] - band.images.start, row[some] - band.rows.start, column[some])
+        found.append((some, inside))
+    return found
 
 
 class _PixelLogits(torch.autograd.Function):
@@ -69,28 +128,52 @@ class _PixelLogits(torch.autograd.Function):
         ctx: Any, logits: Tensor, valid: Tensor | None, size: tuple[int, int], *pixels: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(valid, *pixels)
-        ctx.pixels, ctx.size, ctx.dtype = logits.shape[-2:], size, logits.dtype
-        ctx.channels_last = logits.stride(1) == 1
-        image, row, column = pixels
+        ctx.shape, ctx.size, ctx.dtype = logits.shape, size, logits.dtype
+        ctx.layout = _layout(logits)
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        chosen = logits[image, :, row, column].to(dtype)
-        wide = logits.to(dtype)
-        if valid is not None:
-            wide = wide.masked_fill(~valid.unsqueeze(1), 0)
-        cells = area_average(wide, size)
-        return cells.clone() if cells is logits else cells, chosen
+        image, row, column = pixels
+        if valid is None and dtype == logits.dtype and logits.shape[2:] == size:
+            return logits.view_as(logits), logits[image, :, row, column]
+        batch, classes, height, _ = logits.shape
+        cells = torch.empty(
+            batch, classes, *size, dtype=dtype, device=logits.device, memory_format=ctx.layout
+        )
+        chosen = logits.new_empty(len(image), classes, dtype=dtype)
+        bands = list(_bands(logits, size))
+        for band, (some, (i, r, c)) in zip(
+            bands, _places(bands, height, (image, row, column)), strict=True
+        ):
+            part = logits[band.images, :, band.rows].to(dtype)
+            chosen[some] = part[i, :, r, c]
+            if valid is not None:
+                part = part.masked_fill(~valid[band.images, band.rows].unsqueeze(1), 0)
+            number = band.cells.stop - band.cells.start
+            cells[band.images, :, band.cells] = area_average(part, (number, size[1]))
+        return cells, chosen
 
     @staticmethod
     def backward(ctx: Any, cells: Tensor, chosen: Tensor) -> tuple[Tensor | None, ...]:
         valid, *pixels = ctx.saved_tensors
-        if ctx.channels_last:  # the layout of the logits, so that nothing is copied behind us
-            cells = cells.contiguous(memory_format=torch.channels_last)
-        gradient = _spread(cells, tuple(ctx.pixels)).to(ctx.dtype)
-        if valid is not None:
-            gradient.masked_fill_(~valid.unsqueeze(1), 0)
-        if chosen.shape[0]:
-            gradient.movedim(1, -1).index_put_(tuple(pixels), chosen.to(ctx.dtype), accumulate=True)
+        # The layout of the logits, so that nothing is copied behind us.
+        cells = cells.contiguous(memory_format=ctx.layout)
+        gradient = torch.empty(
+            ctx.shape, dtype=ctx.dtype, device=cells.device, memory_format=ctx.layout
+        )
+        bands = list(_bands(gradient, ctx.size))
+        places = _places(bands, ctx.shape[2], (pixels[0], pixels[1], pixels[2]))
+        for band, (some, inside) in zip(bands, places, strict=True):
+            part = gradient[band.images, :, band.rows]
+            _spread(cells[band.images, :, band.cells], part)
+            if valid is not None:
+                part.masked_fill_(~valid[band.images, band.rows].unsqueeze(1), 0)
+            if some.stop > some.start:
+                given = chosen[some].to(ctx.dtype)
+                part.movedim(1, -1).index_put_(inside, given, accumulate=True)
         return gradient, None, None, None, None, None
+
+
+def _layout(maps: Tensor) -> torch.memory_format:
+    return torch.channels_last if maps.stride(1) == 1 else torch.contiguous_format
 
 
 def pixel_logits(

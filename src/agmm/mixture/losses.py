@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agmm.mixture.gaussian import squared_distances
+from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
 
 
@@ -237,8 +238,13 @@ def absent_class(
         >>> round(absent_class(torch.zeros(1, 2, 1), candidates, torch.tensor([[True]])).item(), 4)
         0.6931
     """
-    log_rest = log_one_minus_softmax(logits)
-    return masked_mean(-log_rest.masked_fill(candidates, 0).sum(1), valid)
+    cells = logits.flatten(2)
+    # One choice for the whole image stays one.
+    whole = candidates[0, 0].numel() == 1
+    allowed = candidates if whole else candidates.expand_as(logits)
+    nothing = torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
+    values = softmax_terms(cells, allowed.flatten(2), nothing)[1]
+    return masked_mean(values, valid.flatten(1))
 
 
 def log_one_minus_softmax(logits: Float[Tensor, "b k *cells"]) -> Float[Tensor, "b k *cells"]:

@@ -26,7 +26,14 @@ from agmm.mixture.components import (
 )
 from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
-from agmm.mixture.online_em import RunningMixture, e_step, sufficient_statistics
+from agmm.mixture.online_em import (
+    RunningMixture,
+    e_step,
+    rank_shares,
+    sufficient_statistics,
+)
+from agmm.mixture.softmax import softmax_terms
+from agmm.shapes import IGNORE_INDEX
 
 
 class Teacher(NamedTuple):
@@ -46,8 +53,10 @@ class AGMMLoss(nn.Module):
 
     In training mode every call is one step of the online EM and of the warm-up; in evaluation mode
     nothing changes. A class enters the mixture with its first seed. Everything is computed in
-    float32 or wider, also under autocast, and nothing waits for the device. Under
-    `torch.distributed` the statistics are summed over the ranks.
+    float32 or wider, also under autocast, and nothing waits for the device. In training mode under
+    `torch.distributed`, where all ranks must call it, the statistics are summed over the ranks, and
+    every term is scaled so that its mean over the ranks, and the gradient that
+    `DistributedDataParallel` makes of it, are those of one process with all their images.
 
     Args:
         num_classes: number of classes, 2 to 255, the background included.
@@ -214,18 +223,19 @@ class AGMMLoss(nn.Module):
                         images,
                     ),
                 )
-            terms, log_gamma = self._mixture_terms(grid, teacher)
+            terms, counts, log_gamma = self._mixture_terms(grid, teacher)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
-            terms["absent_class"] = _absent_class(grid)
+            if self.training:
+                terms = _of_all_ranks(terms, counts, seeds, valid)
             warmup = losses.warmup_factor(self.step, self.warmup_steps)
             for name in ("mutual", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
             terms = {name: weight * terms[name] for name, weight in self.weights.items()}
             loss = torch.stack(list(terms.values())).sum()
         if self.training:
-            self.step.add_(1)
+            self.step = self.step + 1  # replaced for the reason of RunningMixture.update
         posterior = log_gamma.detach().exp()
         if grid.classes is not None:
             posterior = grid.classes.put(posterior)
@@ -237,13 +247,15 @@ class AGMMLoss(nn.Module):
 
     def _mixture_terms(
         self, grid: CompactGrid, teacher: Teacher | None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the mixture, unweighted, and its log-posterior `b k n`; updates the mixture."""
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Terms, unweighted, what each is a mean over, and log-posterior; updates the mixture."""
         ours = self._components(grid, grid.features)
-        log_probs = grid.logits.log_softmax(1)
         scores = grid.logits.detach()
-        if grid.classes is not None:
-            log_probs, scores = grid.classes.take(log_probs), grid.classes.take(scores)
+        if grid.classes is None:
+            log_probs, absent = softmax_terms(grid.logits, grid.all_candidates)
+        else:
+            scores = grid.classes.take(scores)
+            log_probs, absent = softmax_terms(grid.logits, grid.all_candidates, grid.classes.chosen)
         if teacher is None:
             teacher, theirs = Teacher(scores, grid.features), ours
         else:
@@ -264,6 +276,15 @@ class AGMMLoss(nn.Module):
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
+            "absent_class": losses.masked_mean(absent, grid.valid),
+        }
+        present = ours.present.sum(1)
+        counts = {
+            "mixture_likelihood": grid.labelled.sum(),
+            "mutual": unlabelled.sum(),
+            "maximisation": cells.sum(),
+            "separation": (present * (present - 1) // 2).sum(),
+            "absent_class": grid.valid.sum(),
         }
         if self.training:
             weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
@@ -283,7 +304,7 @@ class AGMMLoss(nn.Module):
                 len(self.mixture.mass),
             )
             self.mixture.update(statistics, self.step_size)
-        return terms, log_gamma
+        return terms, counts, log_gamma
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:
         """The mixture of every image under our choices."""
@@ -333,7 +354,13 @@ class AGMMLoss(nn.Module):
         self.choices.check()
 
 
-def _absent_class(grid: CompactGrid) -> Tensor:
-    if grid.all_candidates is None:  # nothing is ruled out
-        return grid.logits.new_zeros(())
-    return losses.absent_class(grid.logits, grid.all_candidates, grid.valid)
+def _of_all_ranks(
+    terms: dict[str, Tensor], counts: dict[str, Tensor], seeds: Tensor, valid: Tensor | None
+) -> dict[str, Tensor]:
+    """The terms such that their mean over the processes is that of one process with all images."""
+    labelled = seeds != IGNORE_INDEX
+    counts = counts | {
+        "partial_cross_entropy": (labelled if valid is None else labelled & valid).sum()
+    }
+    shares = rank_shares(torch.stack([counts[name] for name in terms]))
+    return {name: share * terms[name] for name, share in zip(terms, shares, strict=True)}

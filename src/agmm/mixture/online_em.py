@@ -139,6 +139,30 @@ def sum_over_ranks(statistics: SufficientStatistics) -> SufficientStatistics:
     )
 
 
+def rank_shares(counts: Int64[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """Factors by which the mean over the processes becomes the mean over what all of them count.
+
+    A process has the mean over its own `n` of `N` pixels, cells or pairs. `DistributedDataParallel`
+    takes the plain mean over the `r` processes; with the factor `r·n/N` on each of them it is the
+    mean over all.
+
+    Args:
+        counts: `n` of every term in this process's batch.
+
+    Returns:
+        `r·n/N` of every term, 1 where N is 0; 1 in a single process.
+
+    Example:
+        >>> rank_shares(torch.tensor([3, 0])).tolist()
+        [1.0, 1.0]
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return torch.ones(counts.shape, device=counts.device)
+    total = counts.clone()
+    dist.all_reduce(total)
+    return torch.where(total > 0, dist.get_world_size() * counts / total.clamp(min=1), 1)
+
+
 class RunningMixture(nn.Module):
     """Means and variances of all classes, carried on over the iterations by stepwise EM.
 
@@ -174,12 +198,12 @@ class RunningMixture(nn.Module):
         self.register_buffer("variances", torch.ones(num_classes))
         self.register_buffer("mass", torch.zeros(num_classes))
 
-    # Compiled into one graph with the losses, the change of the state silently spoils the gradient
-    # of the features (torch 2.15, aot_eager). Outside of the graph, the backward pass refuses.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def update(self, statistics: SufficientStatistics, step_size: float) -> None:
         """Take in the statistics of one batch (of all processes together).
+
+        The buffers are replaced and not changed: a compiled graph may compute again, in its
+        backward pass, what it had from the old ones.
 
         Args:
             statistics: sums over this process's batch.
@@ -194,6 +218,6 @@ class RunningMixture(nn.Module):
         mass = torch.where(self.mass > 0, moved, statistics.mass)
         gain = torch.where(self.mass > 0, step_size * statistics.mass, statistics.mass)
         share = torch.where(seen, gain / torch.where(seen, mass, 1), 0)
-        self.means.lerp_(means, share.unsqueeze(1))
-        self.variances.lerp_(variances, share)
-        self.mass.copy_(torch.where(seen, mass, self.mass))
+        self.means = torch.lerp(self.means, means, share.unsqueeze(1))
+        self.variances = torch.lerp(self.variances, variances, share)
+        self.mass = torch.where(seen, mass, self.mass)
