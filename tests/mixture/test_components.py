@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agmm.errors import ConfigError, InputError
-from agmm.mixture import AGMMLoss, components
-from agmm.mixture.components import Choices, equipartition, image_components
+from agmm.mixture import AGMMLoss, kernel_density
+from agmm.mixture.components import Choices, image_components
+from agmm.mixture.equipartition import equipartition
 from agmm.mixture.online_em import RunningMixture
 
 Batch = dict[str, Any]
@@ -163,8 +164,8 @@ def test_components_of_a_class_find_its_two_clusters() -> None:
 
 
 def test_many_labelled_cells_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "MAX_PIXELS", 2)
-    kept = components._evenly_spaced(torch.tensor([[[1, 0, 1, 1, 1], [0, 1, 0, 0, 0]]]) > 0)
+    monkeypatch.setattr(kernel_density, "MAX_PIXELS", 2)
+    kept = kernel_density.evenly_spaced(torch.tensor([[[1, 0, 1, 1, 1], [0, 1, 0, 0, 0]]]) > 0)
     assert kept.int().tolist() == [[[0, 0, 1, 0, 1], [0, 1, 0, 0, 0]]]
 
 

@@ -18,21 +18,18 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agmm.errors import ConfigError
-from agmm.mixture.compact import Classes
 from agmm.mixture.gaussian import (
     allowed_classes,
     log_likelihood,
     squared_distances,
     weighted_means,
 )
+from agmm.mixture.kernel_density import kernel_density
 from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture
 
 Centres = Literal["image", "batch", "running", "pixels"]
 Variance = Literal["class", "shared", "fixed"]
-
-MAX_PIXELS = 64
-"""Labelled cells of a class and image that `pixels` makes components of, evenly spaced."""
 
 
 class Choices(NamedTuple):
@@ -153,7 +150,7 @@ def image_components(
     likelihood = log_likelihood(distances, spread)
     split = None
     if choices.centres == "pixels":
-        density = _kernel_density(features, shares, spread, choices.temperature)
+        density = kernel_density(features, shares, spread, choices.temperature)
         likelihood = torch.where(present.unsqueeze(2), density, likelihood)
     elif choices.components > 1:
         likelihood, split, known = _of_classes(likelihood, known, choices)
@@ -179,83 +176,6 @@ def component_rows(chosen: Int64[Tensor, "b k"], components: int) -> Int64[Tenso
     """
     offsets = torch.arange(components, device=chosen.device)
     return (chosen.unsqueeze(2) * components + offsets).flatten(1)
-
-
-def spread_over_components(
-    weights: Float[Tensor, "b k n"],
-    features: Float[Tensor, "b d n"],
-    labelled: Bool[Tensor, "b n"],
-    mixture: Components,
-    classes: Classes | None,
-) -> Float[Tensor, "b c n"]:
-    """Weights of the cells for the components: of equal mass on labelled cells, else by share.
-
-    A class whose components are all unknown has them split along fixed random directions first.
-
-    Args:
-        weights: weights of the cells for the classes.
-        features: features of the cells.
-        labelled: cells with a label.
-        mixture: the mixture of each image.
-        classes: which classes these are; None = all.
-
-    Returns:
-        Weights for each component; those of a class sum up to its own. No gradient.
-
-    Example:
-        >>> one = torch.ones(1, 1, 2)
-        >>> mixture = Components(one, one > 0, one > 0, one, one, None, one > 0)
-        >>> spread_over_components(one, one, one[0] > 0, mixture, None).tolist()
-        [[[1.0, 1.0]]]
-    """
-    if mixture.shares is None:
-        return weights.detach()
-    by_share = weights.unsqueeze(2) * mixture.shares  # b k m n
-    scores = mixture.shares.clamp(min=torch.finfo(weights.dtype).tiny).log()
-    scores = (
-        scores
-        + _directions(features, scores.shape[2]).unsqueeze(1) * ~mixture.known[..., None, None]
-    )
-    counted = weights * labelled.unsqueeze(1)
-    if classes is not None:
-        scores = classes.put(scores.flatten(2)).reshape(len(scores), -1, *scores.shape[2:])
-        counted = classes.put(counted)
-    # All labelled cells of a class, of all images, share its components: k m (b n).
-    plan = equipartition(scores.permute(1, 2, 0, 3).flatten(2), counted.transpose(0, 1).flatten(1))
-    plan = plan.view(*plan.shape[:2], len(weights), -1).permute(2, 0, 1, 3)
-    if classes is not None:
-        plan = classes.take(plan)
-    return torch.where(labelled[:, None, None], plan, by_share).flatten(1, 2).detach()
-
-
-def equipartition(
-    scores: Float[Tensor, "k m n"], weights: Float[Tensor, "k n"], iterations: int = 3
-) -> Float[Tensor, "k m n"]:
-    """Spread the cells of a class over its components so that each gets the same mass.
-
-    Sinkhorn-Knopp as in GMMSeg (Liang et al., NeurIPS 2022): `exp(scores)` is scaled in turn to
-    components of equal mass and to the weights of the cells, the latter last. No gradient.
-
-    Args:
-        scores: how well each component explains each cell, in nats.
-        weights: weight of each cell for each class, at least 0.
-        iterations: number of times that both are done.
-
-    Returns:
-        Weights of the cells, spread over the components; their sum over these is `weights`.
-
-    Example:
-        >>> scores = torch.tensor([[[9.0, 1.0], [0.0, 0.0]]])
-        >>> equipartition(scores, torch.ones(1, 2)).round().tolist()
-        [[[1.0, 0.0], [0.0, 1.0]]]
-    """
-    log_plan, log_weights = scores.detach(), weights.detach().log().unsqueeze(1)
-    lowest = torch.finfo(scores.dtype).min
-    for _ in range(iterations):
-        mass = (log_plan + log_weights).logsumexp(2, keepdim=True)
-        log_plan = log_plan - mass.clamp(min=lowest)
-        log_plan = log_plan.log_softmax(1)
-    return (log_plan + log_weights).exp()
 
 
 def _variances(mixture: RunningMixture, index: Tensor | slice, choices: Choices) -> Tensor:
@@ -289,34 +209,6 @@ def _batch_means(
     return torch.where(given.unsqueeze(2), means, running), given | seen
 
 
-def _kernel_density(
-    features: Tensor, shares: Tensor, variances: Tensor, temperature: float
-) -> Tensor:
-    """`T log Σ_j w_kj N(f_n; f_j, σ²_k)^(1/T)` over the image's own labelled cells j, `b k n`."""
-    kept = _evenly_spaced(shares > 0)
-    number = min(shares.shape[2], MAX_PIXELS * shares.shape[1])
-    cells = kept.any(1).to(torch.uint8).topk(number, dim=1).indices  # b j, the kept ones first
-    weights = (shares * kept).gather(2, cells.unsqueeze(1).expand(-1, shares.shape[1], -1))
-    centres = features.gather(2, cells.unsqueeze(1).expand(-1, features.shape[1], -1)).mT
-    distances = squared_distances(features, centres)  # b j n
-    weights = weights / weights.sum(2, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-    spread = variances.expand(len(features), -1)
-    densities = []
-    for k in range(shares.shape[1]):
-        exponent = -distances / (2 * temperature * spread[:, k, None, None])
-        log_weights = weights[:, k].log().clamp(min=torch.finfo(weights.dtype).min / 2)
-        density = (exponent + log_weights.unsqueeze(2)).logsumexp(1)
-        densities.append(temperature * density - 0.5 * spread[:, k, None].log())
-    return torch.stack(densities, 1)
-
-
-def _evenly_spaced(cells: Bool[Tensor, "b k n"]) -> Bool[Tensor, "b k n"]:
-    """At most `MAX_PIXELS` of the cells of every class, evenly spaced."""
-    rank = cells.cumsum(2)
-    number = rank[:, :, -1:].clamp(min=MAX_PIXELS)
-    return cells & (rank * MAX_PIXELS // number != (rank - 1) * MAX_PIXELS // number)
-
-
 def _of_classes(
     likelihood: Tensor, known: Tensor, choices: Choices
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -329,12 +221,3 @@ def _of_classes(
     number = known.sum(2).clamp(min=1)
     mean = parts.logsumexp(2) - number.log().unsqueeze(2)
     return choices.temperature * mean, parts.softmax(2), known.any(2)
-
-
-def _directions(features: Tensor, number: int) -> Tensor:
-    """Scores of the cells along fixed, as good as random directions, `b m n`, deviation 10."""
-    index = torch.arange(1, number * features.shape[1] + 1, device=features.device)
-    directions = index.to(features.dtype).square().sin().view(number, -1)
-    scores = directions @ features
-    spread = scores.std(correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
-    return 10 * scores / spread

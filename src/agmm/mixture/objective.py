@@ -22,8 +22,8 @@ from agmm.mixture.components import (
     Variance,
     component_rows,
     image_components,
-    spread_over_components,
 )
+from agmm.mixture.equipartition import spread_over_components
 from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
 from agmm.mixture.online_em import (
@@ -228,7 +228,15 @@ class AGMMLoss(nn.Module):
                 *labelled_pixels(logits, seeds, valid, grid)
             )
             if self.training:
-                terms = _of_all_ranks(terms, counts, seeds, valid)
+                labelled = seeds != IGNORE_INDEX
+                counts["partial_cross_entropy"] = (
+                    labelled if valid is None else labelled & valid
+                ).sum()
+                shares = rank_shares(torch.stack([counts[name] for name in terms]))
+                # Their mean over the processes is then that of one with all images.
+                terms = {
+                    name: terms[name] * share for name, share in zip(terms, shares, strict=True)
+                }
             warmup = losses.warmup_factor(self.step, self.warmup_steps)
             for name in ("mutual", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
@@ -288,23 +296,21 @@ class AGMMLoss(nn.Module):
         }
         if self.training:
             weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
-            statistics = sufficient_statistics(
-                spread_over_components(
-                    gamma * weights.unsqueeze(1),
-                    teacher.features,
-                    grid.labelled,
-                    theirs,
-                    grid.classes,
-                ),
-                teacher.features,
-                theirs.distances,
-                None
-                if grid.classes is None
-                else component_rows(grid.classes.chosen, self.choices.components),
-                len(self.mixture.mass),
-            )
-            self.mixture.update(statistics, self.step_size)
+            self._m_step(gamma * weights.unsqueeze(1), teacher.features, theirs, grid)
         return terms, counts, log_gamma
+
+    def _m_step(
+        self, weights: Tensor, features: Tensor, components: Components, grid: CompactGrid
+    ) -> None:
+        """Take in the cells with their weights for the classes, `b k n`."""
+        rows = None
+        if grid.classes is not None:
+            rows = component_rows(grid.classes.chosen, self.choices.components)
+        spread = spread_over_components(weights, features, grid.labelled, components, grid.classes)
+        statistics = sufficient_statistics(
+            spread, features, components.distances, rows, len(self.mixture.mass)
+        )
+        self.mixture.update(statistics, self.step_size)
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:
         """The mixture of every image under our choices."""
@@ -352,15 +358,3 @@ class AGMMLoss(nn.Module):
             if not 0 <= value < float("inf"):
                 raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
         self.choices.check()
-
-
-def _of_all_ranks(
-    terms: dict[str, Tensor], counts: dict[str, Tensor], seeds: Tensor, valid: Tensor | None
-) -> dict[str, Tensor]:
-    """The terms such that their mean over the processes is that of one process with all images."""
-    labelled = seeds != IGNORE_INDEX
-    counts = counts | {
-        "partial_cross_entropy": (labelled if valid is None else labelled & valid).sum()
-    }
-    shares = rank_shares(torch.stack([counts[name] for name in terms]))
-    return {name: share * terms[name] for name, share in zip(terms, shares, strict=True)}
