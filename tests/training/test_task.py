@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from agmm.commands.train import train
@@ -18,7 +18,12 @@ from agmm.mixture import Need, ObjectiveOutput
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.objectives import build_objective
 from agmm.training.run import checkpoint_path
-from agmm.training.task import SegmentationTask, average_weights, parameter_groups
+from agmm.training.task import (
+    SegmentationTask,
+    average_weights,
+    batch_norms,
+    parameter_groups,
+)
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -96,7 +101,7 @@ def test_whole_numbers_are_taken_over_and_not_averaged() -> None:
     assert averaged[0].item() == 7
 
 
-def test_the_averaged_network_never_leaves_eval_mode(
+def test_of_the_averaged_network_only_the_norms_train(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at in every step of a training with validations in between."""
@@ -104,13 +109,44 @@ def test_the_averaged_network_never_leaves_eval_mode(
     seen = []
 
     def watched(self: SegmentationTask, batch: Sample, batch_idx: int) -> Tensor:
-        teaches = any(module.training for module in self.averaged.modules())
-        seen.append((all(module.training for module in self.model.modules()), teaches))
+        teaching = {module for module in self.averaged.modules() if module.training}
+        network = all(module.training for module in self.model.modules())
+        seen.append((network, teaching == set(batch_norms(self.averaged)), bool(teaching)))
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(SegmentationTask, "training_step", watched)
     train(tiny_config(tmp_path / "run", max_steps=4, val_every=2, overlays=0))
-    assert seen == [(True, False)] * 4
+    assert seen == [(True, True, True)] * 4
+
+
+def test_a_teacher_of_the_same_weights_says_what_the_network_says(
+    network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Their norms take the same statistics, however far those of prediction are."""
+    task = SegmentationTask(network, nn.Identity(), tiny_config(tmp_path), max_steps=1)
+    images = 5 + 3 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for module in task.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+    before = {name: value.clone() for name, value in task.averaged.state_dict().items()}
+    ours, theirs = task.train().model(images), task.averaged(images)
+    torch.testing.assert_close(theirs.logits, ours.logits)
+    torch.testing.assert_close(theirs.features, ours.features)
+    for name, value in task.averaged.state_dict().items():
+        assert torch.equal(value, before[name]) or name.endswith("num_batches_tracked"), name
+    task.eval()
+    assert not any(module.training for module in task.averaged.modules())
+
+
+def test_a_frozen_encoder_has_a_teacher_with_fixed_norms(
+    network: Segmenter, encoder_file: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path, encoder_weights=str(encoder_file), encoder_lr_factor=0.0)
+    task = SegmentationTask(network, nn.Identity(), config, max_steps=1).train()
+    teacher = task.averaged.module
+    assert isinstance(teacher, Segmenter)
+    assert not any(norm.training for norm in batch_norms(teacher.encoder))
+    assert all(norm.training for norm in batch_norms(teacher.decoder))
 
 
 @pytest.fixture

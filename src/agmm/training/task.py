@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from agmm.config import TrainConfig
@@ -47,6 +48,8 @@ class SegmentationTask(L.LightningModule):
             multi_avg_fn=partial(average_weights, config.ema_decay),
             use_buffers=True,
         ).requires_grad_(requires_grad=False)
+        for norm in batch_norms(self.averaged):
+            norm.momentum = 0.0  # its statistics are averaged like its weights
         k = model.num_classes
         self.confusion: Tensor
         self.register_buffer("confusion", torch.zeros(k, k, dtype=torch.int64), persistent=False)
@@ -108,10 +111,19 @@ class SegmentationTask(L.LightningModule):
             self.averaged.update_parameters(self.model)
 
     def train(self, mode: bool = True) -> Any:  # the tests check types, but not Self
-        """The averaged network always predicts: its dropout is off, its norms are fixed."""
+        """Put the network into its mode, and the averaged one into that of a teacher.
+
+        A teacher has no dropout, but its norms take the statistics of the batch where the network's
+        do. The averaged statistics lag behind, and then the features of the two differ by more than
+        their weights: what a mixture of the teacher's features says of the network's is worthless
+        (measured, see benchmarks/README.md).
+        """
         super().train(mode)
         self.averaged.eval()
         hold_frozen_encoder(self.model, self.config)
+        pairs = zip(batch_norms(self.model), batch_norms(self.averaged), strict=True)
+        for norm, averaged in pairs:
+            averaged.training = norm.training  # train() would also wake the dropout inside
         return self
 
     def validation_step(self, batch: tuple[ImageArray, MaskArray], batch_idx: int) -> None:
@@ -153,6 +165,11 @@ class SegmentationTask(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The batch norms inside, also synchronised ones, in order."""
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
 
 @torch.no_grad()
