@@ -52,12 +52,12 @@ def posterior_of(task: SegmentationTask, record: Record, background: int | None)
         annotations, (), image.shape[:2], network.num_classes,
         complete=config.complete_labels, background=background,
     )  # fmt: skip
-    task.objective.eval()
+    task.eval()
     labelled = label_picture(
         network, task.objective, image, given,
         image_scale=config.image_scale, threshold=0.0, device="cpu",
     )  # fmt: skip
-    task.objective.train()
+    task.train()
     return labelled.posterior
 
 

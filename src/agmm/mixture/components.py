@@ -126,8 +126,7 @@ def image_components(
         [[[0.0, 2.0]]]
     """
     index = slice(None) if chosen is None else component_rows(chosen, choices.components)
-    # A copy, as the means change in place before the backward pass.
-    running = mixture.means[index].to(features.dtype, copy=True)
+    running = mixture.means[index].to(features.dtype)
     running = running.expand(len(features), *running.shape[-2:])
     seen = mixture.mass[index] > 0
     seen = seen.expand(len(features), seen.shape[-1])
