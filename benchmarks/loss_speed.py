@@ -311,16 +311,18 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     from matplotlib import pyplot as plt
 
     drawn = curves(rows)
-    size = (1.5 + 2.4 * len(drawn), 4.5)
-    figure, panels = plt.subplots(2, len(drawn), figsize=size, squeeze=False)
+    labels = {"seconds": "processor seconds", "mib": "peak MiB above inputs"}
+    shown = [k for k in labels if any(any(kinds[k].values()) for kinds in drawn.values())]
+    size = (1.5 + 2.4 * len(drawn), 0.5 + 2 * len(shown))
+    figure, panels = plt.subplots(len(shown), len(drawn), figsize=size, squeeze=False)
     for column, (axis, kinds) in enumerate(drawn.items()):
-        for panel, lines in zip(panels[:, column], kinds.values(), strict=True):
-            for name, points in lines.items():
+        for panel, kind in zip(panels[:, column], shown, strict=True):
+            for name, points in kinds[kind].items():
                 panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
             panel.set_ylim(bottom=0)
             panel.set_xlabel(axis)
-    panels[0, 0].set_ylabel("processor seconds")
-    panels[1, 0].set_ylabel("peak MiB above inputs")
+    for panel, kind in zip(panels[:, 0], shown, strict=True):
+        panel.set_ylabel(labels[kind])
     panels[0, 0].legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})

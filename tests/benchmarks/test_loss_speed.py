@@ -219,12 +219,15 @@ def test_nothing_to_draw_is_an_error(speed: Any, tmp_path: Path, capsys: Any) ->
     assert "none.json has no points of classes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("memory_of", [0, 1, 3])
 def test_the_plot_lies_beside_the_results(
-    speed: Any, row: Callable[..., dict[str, Any]], tmp_path: Path
+    speed: Any, row: Callable[..., dict[str, Any]], tmp_path: Path, memory_of: int
 ) -> None:
+    """Two axes; a second row of panels where the memory of any point was measured."""
     pytest.importorskip("matplotlib", reason="draws: uv run --group plots pytest tests/benchmarks")
     rows = [row("classes", 1.0, B=2, K=k) for k in (2, 21)] + [row("grid", 1.0, B=2)]
-    rows[-1]["mib"] = {}
+    for later in rows[memory_of:]:
+        later["mib"] = {}
     results = tmp_path / "speed.json"
     speed.write_rows(results, rows)
 
@@ -233,4 +236,4 @@ def test_the_plot_lies_beside_the_results(
     drawn = (tmp_path / "speed.svg").read_text()
     assert drawn.startswith("<?xml")
     assert json.loads(results.read_text()) == {"rows": rows}
-    assert drawn.count('<g id="axes_') == 4
+    assert drawn.count('<g id="axes_') == (4 if memory_of else 2)
