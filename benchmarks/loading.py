@@ -3,90 +3,167 @@
     uv run python benchmarks/loading.py camvid CAMVID
     uv run python benchmarks/loading.py camvid CAMVID --labels points --workers 0 1 2 4 8
 
-The numbers of loading processes take turns; each reads the same batches, after one that starts its
-processes. The stages are timed one after the other in this process, per picture.
+The numbers of loading processes take turns; each reads the same batches, after as many as it takes
+to start its processes. Processor time is that of this process and its loading processes together,
+which other work on the machine changes less than wall time; pictures per processor second are what
+one core gives. torch computes in one thread, here as in a loading process.
+
+The steps of a view are timed one after the other in this process, for every picture. The raw
+results go to ``--results``, where they replace those of the same recipe and labels.
 """
 
 import argparse
+import json
+import resource
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch.utils.data import DataLoader
+from torchvision import tv_tensors
 
 from agmm.config import from_plain, read_yaml, recipe_path
 from agmm.config.train import TrainConfig
-from agmm.data.dataset import TrainingViews, read_supervision
+from agmm.data.dataset import TrainingViews, supervise
+from agmm.data.transforms import Seeds, Valid, normalise
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
 from agmm.models.segmenter import build_segmenter
 from agmm.training.fit import training_views
+from agmm.training.hardware import cpu_name
+from agmm.training.run import write_text
+
+RESULTS = Path(__file__).parent / "results" / "loading.json"
+STEPS = {
+    "RandomCrop": "crop",
+    "RandomHorizontalFlip": "flip",
+    "ColorJitter": "change the colours",
+}
+"""The transforms of a view after the first, which resizes, as the table names them."""
 
 
-def pictures_per_second(views: TrainingViews, batch_size: int, batches: int, workers: int) -> float:
-    """Pictures a second that a loader gives from its second batch on."""
-    positions = [
-        list(range(first, first + batch_size))
-        for first in range(0, (batches + 1) * batch_size, batch_size)
-    ]
+class Rate(NamedTuple):
+    """What a loader gives."""
+
+    per_second: float  # pictures
+    per_processor_second: float
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of those of its children that have ended."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def loading_rate(views: TrainingViews, batch_size: int, batches: int, workers: int) -> Rate:
+    """Wall time counts after the first batch of every process, processor time from the start."""
+    first = max(1, workers)
+    total = (first + batches) * batch_size
+    positions = [list(range(i, i + batch_size)) for i in range(0, total, batch_size)]
+    processor = processor_seconds()
     loader = iter(DataLoader(views, batch_sampler=positions, num_workers=workers))
-    next(loader)
+    for _ in range(first):
+        next(loader)
     start = time.perf_counter()
     for _ in loader:
         pass
-    return batches * batch_size / (time.perf_counter() - start)
+    wall = time.perf_counter() - start  # the loader has waited for its processes to end
+    return Rate(batches * batch_size / wall, total / (processor_seconds() - processor))
 
 
-def stages(views: TrainingViews, pictures: int) -> dict[str, float]:
-    """Median processor milliseconds per picture."""
-    records = views.records[:pictures]
-    sizes = [read_image(record.image).shape[:2] for record in records]
+def view_steps(views: TrainingViews, pictures: int) -> dict[str, float]:
+    """Mean processor milliseconds of a picture in each step of its view, and in the whole.
 
-    def labels(i: int) -> object:
-        return read_supervision(
-            records[i], views.forms, sizes[i], views.num_classes,
-            complete=views.complete, background=views.background,
-        )  # fmt: skip
+    "the rest" is what the whole takes beside the steps; it comes before "all".
+    """
+    spent: Counter[str] = Counter()
 
-    parts: dict[str, Callable[[int], object]] = {
-        "the picture: read and decode": lambda i: read_image(records[i].image),
-        "the labels: read": lambda i: [records[i].labels[f]() for f in views.forms],
-        "the labels: read and rasterise": labels,
-        "the whole view": views.__getitem__,
-    }
-    medians = {}
-    for name, part in parts.items():
-        taken = []
-        for i in range(len(records)):
-            start = time.process_time()
-            part(i)
-            taken.append(1000 * (time.process_time() - start))
-        medians[name] = statistics.median(taken)
-    return medians
+    def timed(name: str, work: Callable[..., Any], *values: Any, **options: Any) -> Any:
+        start = time.process_time()
+        result = work(*values, **options)
+        spent[name] += 1000 * (time.process_time() - start)
+        return result
+
+    views = copy(views)
+    views.records = views.records[:pictures]
+    scale, *others = views.view.transforms
+    for record in views.records:
+        image = timed("read and decode the picture", read_image, record.image)
+        loaders = [record.labels[form] for form in views.forms if form in record.labels]
+        given = timed(
+            "rasterise the labels",
+            supervise,
+            timed("read the labels", lambda found: [load() for load in found], loaders),
+            [],
+            image.shape[:2],
+            views.num_classes,
+            complete=views.complete,
+            background=views.background,
+        )
+        parts = [
+            tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)),
+            Seeds(torch.from_numpy(given.seeds)[None]),
+            Valid(torch.ones((1, *given.seeds.shape), dtype=torch.uint8)),
+        ]
+        size = scale.make_params(parts)
+        names = ("resize the picture", "resize the seeds", "resize the valid pixels")
+        parts = [
+            timed(n, scale.transform, part, size) for n, part in zip(names, parts, strict=True)
+        ]
+        for step in others:
+            parts = timed(STEPS[type(step).__name__], step, *parts)
+        timed("normalise", normalise, parts[0], views.mean, views.std)
+    steps = sum(spent.values())
+    for position in range(len(views.records)):
+        timed("all", views.__getitem__, position)
+    whole = spent.pop("all")
+    named = {**spent, "the rest": whole - steps, "all": whole}
+    return {name: value / len(views.records) for name, value in named.items()}
 
 
-def as_table(rates: dict[int, float], parts: dict[str, float]) -> str:
-    """Both results as Markdown; what the view takes beside picture and labels is augmentation."""
+def as_table(rates: dict[int, Rate], steps: dict[str, float]) -> str:
+    """Both results as Markdown."""
     base = rates[min(rates)]
-    lines = ["| loading processes | pictures a second | ratio |", "|---|---|---|"]
-    lines += [f"| {n} | {rate:.1f} | {rate / base:.2f} |" for n, rate in rates.items()]
-    picture, read, labels, whole = parts.values()
-    shares = {
-        "read and decode the picture": picture,
-        "read the labels": read,
-        "rasterise": labels - read,
-        "scale, crop, flip, normalise": whole - picture - labels,
-        "all": whole,
-    }
-    lines += ["", "| stage | processor ms per picture | share |", "|---|---|---|"]
-    lines += [f"| {k} | {ms:.2f} | {100 * ms / whole:.0f} % |" for k, ms in shares.items()]
+    lines = [
+        "| loading processes | pictures a second | ratio | per processor second | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {n} | {rate.per_second:.1f} | {rate.per_second / base.per_second:.2f} |"
+        f" {rate.per_processor_second:.1f} |"
+        f" {rate.per_processor_second / base.per_processor_second:.2f} |"
+        for n, rate in sorted(rates.items())
+    ]
+    lines += ["", "| step | processor ms per picture | share |", "|---|---|---|"]
+    lines += [f"| {k} | {ms:.2f} | {100 * ms / steps['all']:.0f} % |" for k, ms in steps.items()]
     return "\n".join(lines)
 
 
+def with_row(file: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a results file, the new one in place of that of its recipe and labels."""
+    earlier = json.loads(file.read_text()) if file.is_file() else []
+    key = row["recipe"], row["labels"]
+    return [r for r in earlier if (r["recipe"], r["labels"]) != key] + [row]
+
+
+def training_pictures(recipe: str, data: Path, labels: str) -> tuple[TrainConfig, TrainingViews]:
+    """The config of a training by the recipe, and its views."""
+    given: Any = read_yaml(recipe_path(recipe))
+    asked = {"data": data, "out": "unused", "labels": labels.split(",")}
+    config: TrainConfig = from_plain({**given, **asked})
+    dataset = read_dataset(data)
+    records = [r for r in dataset.split("train") if set(config.labels) & r.labels.keys()]
+    network = build_segmenter(config.decoder, config.encoder, "none", len(dataset.classes))
+    return config, training_views(config, records, network, dataset.classes.background)
+
+
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure and print the tables."""
+    """Measure, print the tables and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -96,20 +173,35 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file")
     arguments = parser.parse_args(words)
-    given: Any = read_yaml(recipe_path(arguments.recipe))
-    asked = {"data": arguments.data, "out": "unused", "labels": arguments.labels.split(",")}
-    config: TrainConfig = from_plain({**given, **asked})
-    dataset = read_dataset(arguments.data)
-    records = [r for r in dataset.split("train") if set(config.labels) & r.labels.keys()]
-    network = build_segmenter(config.decoder, config.encoder, "none", len(dataset.classes))
-    views = training_views(config, records, network, dataset.classes.background)
-    rates: dict[int, list[float]] = {n: [] for n in arguments.workers}
+    torch.set_num_threads(1)
+    config, views = training_pictures(arguments.recipe, arguments.data, arguments.labels)
+    found: dict[int, list[Rate]] = {n: [] for n in arguments.workers}
     for _ in range(arguments.repeats):
-        for n, found in rates.items():
-            found.append(pictures_per_second(views, config.batch_size, arguments.batches, n))
-    medians = {n: statistics.median(found) for n, found in rates.items()}
-    print(as_table(medians, stages(views, 8 * arguments.batches)))
+        for n, rates in found.items():
+            rates.append(loading_rate(views, config.batch_size, arguments.batches, n))
+    medians = {
+        n: Rate(*(statistics.median(part) for part in zip(*rates, strict=True)))
+        for n, rates in found.items()
+    }
+    steps = view_steps(views, arguments.batches * config.batch_size)
+    row = {
+        "recipe": Path(arguments.recipe).stem,
+        "labels": arguments.labels,
+        "machine": cpu_name(),
+        "torch": torch.__version__,
+        "batch_size": config.batch_size,
+        "batches": arguments.batches,
+        "rates": {str(n): [rate._asdict() for rate in rates] for n, rates in found.items()},
+        "steps": steps,
+    }
+    write_text(arguments.results, json.dumps(with_row(arguments.results, row), indent=1) + "\n")
+    print(
+        f"{row['machine']}, torch {torch.__version__}, {row['recipe']}, {arguments.labels},"
+        f" batches of {config.batch_size}, medians of {arguments.repeats}"
+    )
+    print(as_table(medians, steps))
 
 
 if __name__ == "__main__":

@@ -2,33 +2,33 @@
 
     uv run python benchmarks/loss_speed.py
     uv run python benchmarks/loss_speed.py --axis classes --only agmm cross-entropy
-    uv run --with matplotlib python benchmarks/loss_speed.py --plot
+    uv run --group plots python benchmarks/loss_speed.py --plot
 
 One point (8 pictures, 21 classes, 256 channels, 81x81 cells, logits at four times that), and one
 axis varied at a time, with 2 pictures. Each point runs in a process of its own; what is compared
-takes turns. The table gives medians of the processor time of forward and backward pass in one
-thread, which other work on the machine changes less than wall time, and ratios to AGMMLoss. Memory
-is the peak above the inputs, gradients included.
+takes turns there, and with ``--rounds`` the points of an axis take turns too. The table gives
+medians of the processor time of forward and backward pass in one thread, which other work on the
+machine changes less than wall time, and ratios to AGMMLoss. Memory is the peak above the inputs,
+gradients included.
 
 The loss of 2023 is here as the released code has it: features enlarged to the size of the logits
 and a tensor of pictures x classes x channels x pixels. That tensor does not fit for a whole batch:
 it is measured on a band of rows of the first picture, and time and memory are multiplied by the
 number of such bands in the batch; the band's own memory is in the results as well.
 
-Results of other axes and points stay in the file; ``--plot`` draws them without measuring; it
-needs matplotlib, which nothing else here does: ``uv run --with matplotlib ...``.
+Results of other axes, points and devices stay in the file; a point that is measured again is
+replaced as a whole. ``--plot`` draws the file's results beside it and measures nothing.
 """
 
 import argparse
 import gc
 import json
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,6 @@ from torch.nn import functional
 from agmm.mixture import AGMMLoss, absent_class, partial_cross_entropy
 
 RESULTS = Path(__file__).parent / "results" / "loss_speed.json"
-PLOT = RESULTS.with_suffix(".svg")
 STRIDE = 4
 PRESENT = 4
 """Classes of each picture."""
@@ -80,6 +79,11 @@ AXES: dict[str, list[Point]] = {
     "type": [SMALL._replace(dtype="bfloat16")],
     "layout": [SMALL._replace(K=k, layout="interleaved") for k in (21, 150)],
 }
+PLACES: dict[str, Callable[[Point], int]] = {
+    "classes": lambda p: p.K, "classes of the grid": lambda p: p.K, "batch": lambda p: p.B,
+    "channels": lambda p: p.D, "grid": lambda p: p.h * p.w,
+}  # fmt: skip
+"""The axes that are drawn, and where on them a point lies."""
 
 
 class Batch(NamedTuple):
@@ -219,7 +223,7 @@ def peak(function: Callable[[], None], device: str) -> float:
 def measure(
     point: Point, device: str, repeats: int, only: list[str], memory_of: str
 ) -> dict[str, Any]:
-    """Times of what is asked for at a point, or the memory of one of them."""
+    """Seconds of every repeat of what is asked for at a point, or the memory of one of them."""
     torch.set_num_threads(1)
     batch = make_batch(point, device)
     for part in batch[:2]:
@@ -238,8 +242,8 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
-            if "2023" in name and repeat > 1:
-                continue  # once, after everything is warm: they take long and vary little
+            if "2023" in name and repeat != 1:
+                continue  # once, after everything else is warm: they take long and vary little
             batch.logits.grad = batch.features.grad = None
             gc.collect()
             start = time.perf_counter() if device == "cuda" else time.process_time()
@@ -247,12 +251,10 @@ def measure(
             if device == "cuda":
                 torch.cuda.synchronize()
             end = time.perf_counter() if device == "cuda" else time.process_time()
-            if repeat or "2023" in name:
-                seconds[name].append(end - start)
-    return {
-        name: statistics.median(values) * (point.B * number if "2023" in name else 1)
-        for name, values in seconds.items()
-    }
+            if repeat:  # the first one warms up
+                scale = point.B * number if "2023" in name else 1
+                seconds[name].append(scale * (end - start))
+    return seconds
 
 
 def in_child(
@@ -260,9 +262,8 @@ def in_child(
 ) -> dict[str, Any]:
     """`measure` in a process of its own."""
     request = json.dumps([point._asdict(), device, repeats, only, memory_of])
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", request], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, __file__, "--child", request]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -282,40 +283,54 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: list[dict[str, Any]]) -> None:
+def curves(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[tuple[int, float]]]]]:
+    """For each axis that was measured, what is drawn: places and values, by kind and objective.
+
+    Only the points that the axis lists count, and of several devices the last.
+    """
+    drawn: dict[str, dict[str, dict[str, list[tuple[int, float]]]]] = {}
+    for axis, place in PLACES.items():
+        found = {Point(**r["point"]): r for r in rows if r["axis"] == axis}
+        listed = [(place(point), found[point]) for point in AXES[axis] if point in found]
+        if listed:
+            drawn[axis] = {
+                kind: {
+                    name: [(x, row[kind][name]) for x, row in listed if name in row[kind]]
+                    for name in ("agmm", "cross-entropy")
+                }
+                for kind in ("seconds", "mib")
+            }
+    return drawn
+
+
+def plot(rows: list[dict[str, Any]], file: Path) -> None:
     """Time and memory of AGMMLoss and cross-entropy against each axis, as small panels."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    axes: dict[str, Callable[[Point], int]] = {
-        "classes": lambda p: p.K, "classes of the grid": lambda p: p.K, "batch": lambda p: p.B,
-        "channels": lambda p: p.D, "grid": lambda p: p.h * p.w,
-    }  # fmt: skip
-    figure, panels = plt.subplots(2, len(axes), figsize=(13, 4.5), squeeze=False)
-    for column, (axis, place) in enumerate(axes.items()):
-        shown = [row for row in rows if row["axis"] == axis]
-        for panel, kind in zip(panels[:, column], ("seconds", "mib"), strict=True):
-            for name in ("agmm", "cross-entropy"):
-                points = sorted(
-                    (place(Point(**row["point"])), row[kind][name])
-                    for row in shown
-                    if name in row[kind]
-                )
+    drawn = curves(rows)
+    labels = {"seconds": "processor seconds", "mib": "peak MiB above inputs"}
+    shown = [k for k in labels if any(any(kinds[k].values()) for kinds in drawn.values())]
+    size = (1.5 + 2.4 * len(drawn), 0.5 + 2 * len(shown))
+    figure, panels = plt.subplots(len(shown), len(drawn), figsize=size, squeeze=False)
+    for column, (axis, kinds) in enumerate(drawn.items()):
+        for panel, kind in zip(panels[:, column], shown, strict=True):
+            for name, points in kinds[kind].items():
                 panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
             panel.set_ylim(bottom=0)
             panel.set_xlabel(axis)
-        panels[0, column].set_title(axis, fontsize=9)
-    panels[0, 0].set_ylabel("processor seconds")
-    panels[1, 0].set_ylabel("peak MiB above inputs")
+    for panel, kind in zip(panels[:, 0], shown, strict=True):
+        panel.set_ylabel(labels[kind])
     panels[0, 0].legend(frameon=False, fontsize=8)
     figure.tight_layout()
-    figure.savefig(PLOT, metadata={"Date": None})
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)
 
 
-def measured(point: Point, axis: str, device: str, repeats: int, only: list[str]) -> dict[str, Any]:
-    """A row of the results."""
+def memory(point: Point, device: str, only: list[str]) -> dict[str, float]:
+    """Peak MiB of what is asked for, each in a process of its own."""
     mib: dict[str, float] = {}
     for name in MEMORY:
         if name in only:
@@ -323,12 +338,61 @@ def measured(point: Point, axis: str, device: str, repeats: int, only: list[str]
     if "vectorised 2023" in mib:
         mib["band of 2023"] = mib["vectorised 2023"]
         mib["vectorised 2023"] *= point.B * bands(point)
-    differs = {k: v for k, v in point._asdict().items() if v != Point._field_defaults[k]}
-    seconds = in_child(point, device, repeats, only)
-    return {"axis": axis, "point": differs, "seconds": seconds, "mib": mib}
+    return mib
 
 
-def main() -> None:
+def as_row(
+    axis: str, point: Point, repeats: dict[str, list[float]], mib: dict[str, float], device: str
+) -> dict[str, Any]:
+    """A row of the results: the point as far as it differs from the base point, and medians."""
+    return {
+        "axis": axis,
+        "point": {k: v for k, v in point._asdict().items() if v != Point._field_defaults[k]},
+        "device": device,
+        "torch": torch.__version__,
+        "seconds": {name: statistics.median(values) for name, values in repeats.items()},
+        "repeats": repeats,
+        "mib": mib,
+    }
+
+
+def merged(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with one in place of that of the same axis, point and device, or added."""
+    key = ("axis", "point", "device")
+    return [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file of results; none where there is no file."""
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
+    return rows
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write all rows, or leave the file as it is."""
+    unfinished = file.with_suffix(".tmp")
+    unfinished.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    unfinished.replace(file)
+
+
+def measure_axis(axis: str, points: list[Point], arguments: argparse.Namespace) -> None:
+    """Measure the points of an axis in turns; the results are written after each."""
+    only = [name for name in ("agmm", *OTHERS) if name in {"agmm", *arguments.only}]
+    device, repeats = arguments.device, arguments.repeats
+    found: dict[Point, dict[str, list[float]]] = {point: {} for point in points}
+    mib: dict[Point, dict[str, float]] = {}
+    for _ in range(arguments.rounds):
+        for point, seconds in found.items():
+            if point not in mib:
+                mib[point] = {} if arguments.no_memory else memory(point, device, only)
+            for name, values in in_child(point, device, repeats, only).items():
+                seconds[name] = [*seconds.get(name, []), *values]
+            row = as_row(axis, point, seconds, mib[point], device)
+            write_rows(arguments.results, merged(read_rows(arguments.results), row))
+            print(table([row]).splitlines()[-1], flush=True)
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Measure, print the table and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -337,33 +401,29 @@ def main() -> None:
     parser.add_argument("--axis", action="append", choices=list(AXES), help="default: all")
     parser.add_argument("--point", nargs="*", default=[], help="changes to all points: B=4 D=64")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="in a process, and round")
+    parser.add_argument("--rounds", type=int, default=1, help="through the points of an axis")
+    parser.add_argument("--no-memory", action="store_true", help="measure time alone")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON; the plot lies beside")
     parser.add_argument("--plot", action="store_true", help="draw the results, measure nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.child:
         values, *rest = json.loads(arguments.child)
         print(json.dumps(measure(Point(**values), *rest)))
         return
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     if arguments.plot:
-        plot(rows)
+        rows = read_rows(arguments.results)
+        if not curves(rows):
+            parser.error(f"--plot: {arguments.results} has no points of {', '.join(PLACES)} yet")
+        plot(rows, arguments.results.with_suffix(".svg"))
         return
     changes = dict(change.split("=") for change in arguments.point)
     changed = {k: v if k in ("dtype", "layout") else int(v) for k, v in changes.items()}
-    asked = (arguments.device, arguments.repeats, list({"agmm", *arguments.only}))
     for axis in arguments.axis or AXES:
-        for listed in AXES[axis]:
-            row = measured(listed._replace(**changed), axis, *asked)
-            rows = [r for r in rows if (r["axis"], r["point"]) != (axis, row["point"])] + [row]
-            print(table([row]).splitlines()[-1], flush=True)
-            about = {"torch": torch.__version__, "machine": platform.machine(),
-                     "device": arguments.device, "rows": rows}  # fmt: skip
-            unfinished = RESULTS.with_suffix(".tmp")
-            unfinished.write_text(json.dumps(about, indent=1) + "\n")
-            unfinished.replace(RESULTS)
-    print(table(rows))
+        measure_axis(axis, [point._replace(**changed) for point in AXES[axis]], arguments)
+    print(table(read_rows(arguments.results)))
 
 
 if __name__ == "__main__":
