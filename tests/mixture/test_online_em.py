@@ -20,6 +20,7 @@ from agmm.mixture.online_em import (
     SufficientStatistics,
     e_step,
     m_step,
+    rank_shares,
     sufficient_statistics,
 )
 
@@ -204,6 +205,16 @@ def test_one_process_group_changes_nothing(tmp_path: Path) -> None:
         dist.destroy_process_group()
     assert torch.equal(alone.means, grouped.means)
     assert torch.equal(alone.variances, grouped.variances)
+
+
+def test_a_rank_counts_by_its_share_of_what_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two ranks, the other counts 6 pixels, 0 cells and 0 pairs."""
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", lambda counts: counts.add_(torch.tensor([6, 0, 0])))
+    counts = torch.tensor([2, 5, 0])
+    assert rank_shares(counts).tolist() == [0.5, 2.0, 1.0]
+    assert counts.tolist() == [2, 5, 0]
 
 
 RANK = """
