@@ -209,20 +209,7 @@ class AGMMLoss(nn.Module):
             grid = grid._replace(features=self._seen(grid.features, features.shape[2:], images))
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
-                teacher = Teacher(
-                    class_logits(
-                        teacher_logits.detach(),
-                        valid,
-                        (features.shape[2], features.shape[3]),
-                        grid.classes,
-                        grid.logits.dtype,
-                    ),
-                    self._seen(
-                        teacher_features.detach().to(grid.features.dtype).flatten(2),
-                        features.shape[2:],
-                        images,
-                    ),
-                )
+                teacher = self._teacher(teacher_logits, teacher_features, valid, images, grid)
             terms, counts, log_gamma = self._mixture_terms(grid, teacher)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
@@ -298,6 +285,21 @@ class AGMMLoss(nn.Module):
             weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
             self._m_step(gamma * weights.unsqueeze(1), teacher.features, theirs, grid)
         return terms, counts, log_gamma
+
+    def _teacher(
+        self,
+        logits: Tensor,
+        features: Tensor,
+        valid: Tensor | None,
+        images: Tensor | None,
+        grid: CompactGrid,
+    ) -> Teacher:
+        """The teacher on the grid, with its classes."""
+        size, dtype = features.shape[2:], grid.features.dtype
+        scores = class_logits(
+            logits.detach(), valid, (size[0], size[1]), grid.classes, grid.logits.dtype
+        )
+        return Teacher(scores, self._seen(features.detach().to(dtype).flatten(2), size, images))
 
     def _m_step(
         self, weights: Tensor, features: Tensor, components: Components, grid: CompactGrid
