@@ -17,8 +17,12 @@ from agmm.mixture.kernels import image_mixture, pixel_logits
 Batch = dict[str, Any]
 Make = Callable[..., Batch]
 WEIGHTS: dict[str, Any] = dict.fromkeys(
-    ("partial_cross_entropy", "mixture_likelihood", "mutual", "maximisation", "separation"), 1.0
-)
+    (
+        "partial_cross_entropy", "mixture_likelihood", "mutual", "mutual_features",
+        "maximisation", "separation",
+    ),
+    1.0,
+)  # fmt: skip
 SIZES = [((6, 8), (3, 4)), ((5, 7), (2, 3)), ((3, 4), (3, 4)), ((2, 3), (3, 4))]
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agmm.errors import ConfigError, InputError
+from agmm.errors import ConfigError
 from agmm.mixture import AGMMLoss, kernel_density
 from agmm.mixture.components import Choices, image_components
 from agmm.mixture.equipartition import equipartition
@@ -19,15 +19,15 @@ from agmm.mixture.online_em import RunningMixture
 Batch = dict[str, Any]
 Make = Callable[..., Batch]
 ALL_TERMS: dict[str, Any] = {
-    "mixture_likelihood": 0.7, "mutual": 0.6, "maximisation": 0.5, "separation": 0.4,
-    "absent_class": 0.3, "warmup_steps": 0,
+    "mixture_likelihood": 0.7, "mutual": 0.6, "mutual_features": 0.55, "maximisation": 0.5,
+    "separation": 0.4, "absent_class": 0.3, "warmup_steps": 0,
 }  # fmt: skip
 
 
 def choices(**changes: Any) -> Choices:
     defaults: dict[str, Any] = {
-        "centres": "image", "variance": "class", "components": 1, "variance_floor": 1e-4,
-        "temperature": 0.5,
+        "centres": "image", "variance": "class", "components": 1, "running_share": 0.0,
+        "variance_floor": 1e-4, "temperature": 0.5,
     }  # fmt: skip
     return Choices(**{**defaults, **changes})
 
@@ -78,21 +78,33 @@ def slow_likelihood(case: dict[str, Any], choice: Choices) -> np.ndarray:
         total, cell = sum(w for w, _ in cells), features[b, :, n]
         if choice.centres == "pixels":
             heat = choice.temperature
-            density = sum(
-                w / total * math.exp(-((cell - f) ** 2).mean() / (2 * spread[k] * heat))
-                for w, f in cells
-            )
-            result[b, k, n] = heat * math.log(density) - 0.5 * math.log(spread[k])
+            density = 0.0
+            for w, f in cells:
+                at = [i for i in range(5) if (features[b, :, i] == f).all()] if own else []
+                mixed = shares[b, :, at[0]] if at else np.eye(3)[k]
+                wide = (mixed / mixed.sum()) @ spread  # of the classes that share the cell
+                density += w / total * math.exp(gaussian(cell, f, wide) / heat)
+            result[b, k, n] = heat * math.log(density)
         else:
             centre = sum(w * f for w, f in cells) / total
             result[b, k, n] = gaussian(cell, centre, spread[k])
+        if choice.running_share and choice.centres in ("image", "pixels"):
+            past = gaussian(cell, mixture.means[k].numpy(), spread[k])
+            share = choice.running_share
+            density = share * math.exp(past / choice.temperature)
+            if own:
+                density += (1 - share) * math.exp(result[b, k, n] / choice.temperature)
+            result[b, k, n] = choice.temperature * math.log(density)
     return result
 
 
 @pytest.mark.parametrize("variance", ["class", "shared", "fixed"])
 @pytest.mark.parametrize("centres", ["image", "batch", "running", "pixels"])
-def test_likelihood_equals_the_loops(case: dict[str, Any], centres: str, variance: str) -> None:
-    choice = choices(centres=centres, variance=variance)
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_likelihood_equals_the_loops(
+    case: dict[str, Any], centres: str, variance: str, share: float
+) -> None:
+    choice = choices(centres=centres, variance=variance, running_share=share)
     result = image_components(**case, choices=choice)
     np.testing.assert_allclose(
         result.likelihood, slow_likelihood(case, choice), rtol=1e-5, atol=1e-6
@@ -174,13 +186,15 @@ VARIANTS: list[dict[str, Any]] = [
     {"variance": "shared"}, {"variance": "fixed"}, {"centres": "running", "components": 3},
     {"normalise_features": True}, {"appearance": 0.5}, {"unlabelled_weight": 0.0},
     {"centres": "pixels", "appearance": 0.5, "network_prior": True, "normalise_features": True},
+    {"running_share": 0.2}, {"coherence": 2.0},
+    {"mixture_likelihood": 0.0, "mutual_features": 0.0, "maximisation": 0.0, "separation": 0.0},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("teacher", [False, True])
 def test_every_variant_trains(make_batch: Make, variant: dict[str, Any], teacher: bool) -> None:
-    objective = AGMMLoss(4, 3, **ALL_TERMS, **variant).double()
+    objective = AGMMLoss(4, 3, **{**ALL_TERMS, **variant}).double()
     images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
     for seed in range(3):
         # In the last step images have few classes, so that only some are computed.
@@ -189,7 +203,8 @@ def test_every_variant_trains(make_batch: Make, variant: dict[str, Any], teacher
         out = objective(**batch)
         out.loss.backward()
         assert out.loss.isfinite()
-        for name in ("logits", "features"):
+        names = ["logits", "features"][: 1 + (variant.get("separation") != 0)]
+        for name in names:  # without the last terms nothing reaches the features
             assert batch[name].grad.isfinite().all()
             assert seed == 0 or (batch[name].grad != 0).any()  # running centres: from the second on
         torch.testing.assert_close(out.posterior.sum(1), torch.ones(2, 3, 4).double())
@@ -205,7 +220,7 @@ def test_leaving_classes_out_changes_nothing(
     for few in (True, False):
         if not few:
             monkeypatch.setattr("agmm.mixture.compact.choose_classes", lambda *_: None)
-        objective = AGMMLoss(9, 3, **ALL_TERMS, **variant).double()
+        objective = AGMMLoss(9, 3, **{**ALL_TERMS, **variant}).double()
         images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
         for seed in range(3):
             batch = make_batch(seed=seed, classes=9, candidates="image", teacher=True)
@@ -240,11 +255,19 @@ def test_seeds_alone_make_centres_of_the_seeds(make_batch: Make) -> None:
 def test_needs_say_what_a_call_takes() -> None:
     assert AGMMLoss(2, 3).needs == {"teacher"}
     assert AGMMLoss(2, 3, teacher=False, appearance=1.0).needs == {"images"}
+    assert AGMMLoss(2, 3, coherence=1.0).needs == {"teacher", "images"}
 
 
-def test_a_missing_image_is_refused(make_batch: Make) -> None:
-    with pytest.raises(InputError, match="images: expected b 3 H W"):
-        AGMMLoss(4, 3, appearance=1.0)(**make_batch())
+def test_without_an_image_all_cells_are_of_one_colour(make_batch: Make) -> None:
+    options = {**ALL_TERMS, "appearance": 1.0, "coherence": 1.0}
+    without, grey, coloured = (AGMMLoss(4, 3, **options).double() for _ in range(3))
+    images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
+    for seed in range(2):
+        batch = make_batch(seed=seed)
+        nothing = without(**batch).loss
+        alike = grey(**batch, images=torch.zeros(2, 3, 6, 8)).loss
+        torch.testing.assert_close(nothing, alike)
+        assert coloured(**batch, images=images).loss != nothing
 
 
 @pytest.mark.parametrize(
@@ -257,6 +280,7 @@ def test_a_missing_image_is_refused(make_batch: Make) -> None:
         ({"variance": "full"}, "variance: expected one of class, shared, fixed"),
         ({"components": 0}, "components: expected at least 1, got 0"),
         ({"components": 2}, "need running centres"),
+        ({"running_share": 1.0}, "running_share: expected 0 to below 1, got 1.0"),
     ],
 )
 def test_unknown_choices_are_refused(options: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ from agmm.mixture.losses import (
     maximisation,
     mixture_likelihood,
     mutual,
+    mutual_features,
     partial_cross_entropy,
     separation,
     soft_cross_entropy,
@@ -83,16 +84,19 @@ def test_mixture_likelihood_by_hand() -> None:
 
 def test_mutual_by_hand() -> None:
     probs = torch.tensor([[[0.5], [0.3], [0.2]]])
-    gamma = torch.tensor([[[0.4], [0.6], [0.0]]])  # the third class is no candidate
     responsibilities = torch.tensor([[[0.9], [0.1], [0.0]]])
+    loss = mutual(probs.log(), responsibilities, torch.tensor([[True]]), torch.tensor([[0.6]]))
+    assert loss.item() == pytest.approx(0.6 * (-0.9 * math.log(0.5) - 0.1 * math.log(0.3)))
+
+
+def test_mutual_features_by_hand() -> None:
+    gamma = torch.tensor([[[0.4], [0.6], [0.0]]])  # the third class is no candidate
     teacher = torch.tensor([[[0.2], [0.6], [0.2]]])
-    loss = mutual(
-        probs.log(), gamma.log(), responsibilities, teacher.log(),
-        torch.tensor([[True]]), torch.tensor([[0.6]]),
-    )  # fmt: skip
-    network = -0.9 * math.log(0.5) - 0.1 * math.log(0.3)
-    mixture = -0.2 / 0.8 * math.log(0.4) - 0.6 / 0.8 * math.log(0.6)
-    assert loss.item() == pytest.approx(0.6 * (network + mixture))
+    loss = mutual_features(
+        gamma.log(), teacher.log(), torch.tensor([[True]]), torch.tensor([[0.6]])
+    )
+    expected = -0.2 / 0.8 * math.log(0.4) - 0.6 / 0.8 * math.log(0.6)
+    assert loss.item() == pytest.approx(0.6 * expected)
 
 
 def test_maximisation_by_hand() -> None:
@@ -160,6 +164,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ),
     "mixture_likelihood": lambda z, t: mixture_likelihood(z.log_softmax(1), t, CELLS),
     "soft_cross_entropy": lambda z, t: soft_cross_entropy(t, z.log_softmax(1)),
+    "mutual": lambda z, t: mutual(z.log_softmax(1), t, CELLS, t[:, 0]),
+    "mutual_features": lambda z, t: mutual_features(z.log_softmax(1), t.log(), CELLS, t[:, 0]),
     "maximisation": lambda z, t: maximisation(z, t, CELLS, t[:, 0]),
     "separation": lambda z, _: separation(z.mT, torch.ones(2, 3, dtype=torch.bool)),
     "absent_class": lambda z, t: absent_class(3 * z, t > t.median(), CELLS),
@@ -172,25 +178,10 @@ def test_gradients(name: str) -> None:
     assert torch.autograd.gradcheck(lambda z: LOSSES[name](z, targets), (scores,))
 
 
-@pytest.mark.parametrize("learner", ["network", "mixture"])
-def test_targets_of_mutual_get_no_gradient(learner: str) -> None:
-    scores, other = normal(2, 3, 3), normal(2, 3, 3, seed=1)
-    targets = other.detach().softmax(1)
-    fixed, learning = targets.log(), scores.log_softmax(1)
-    network, mixture = (learning, fixed) if learner == "network" else (fixed, learning)
-    # Without a teacher the mixture's target is the network's own opinion.
-    torch.autograd.backward(mutual(network, mixture, targets, network, CELLS, targets[:, 0]))
-    joint = scores.grad
-    scores.grad = None
-    alone = soft_cross_entropy(targets, scores.log_softmax(1))
-    torch.autograd.backward(masked_mean(targets[:, 0] * alone, CELLS))
-    assert joint is not None
-    torch.testing.assert_close(joint, scores.grad)
-
-
-def test_the_teacher_of_mutual_gets_no_gradient() -> None:
+def test_the_teacher_of_the_mixture_gets_no_gradient() -> None:
     scores, teacher = normal(2, 3, 3), normal(2, 3, 3, seed=1)
-    learning, targets = scores.log_softmax(1), teacher.log_softmax(1)
-    loss = mutual(learning, learning, learning.detach().exp(), targets, CELLS, torch.ones(2, 3))
+    loss = mutual_features(
+        scores.log_softmax(1), teacher.log_softmax(1), CELLS, torch.ones(2, 3, dtype=scores.dtype)
+    )
     gradients = torch.autograd.grad(loss, (scores, teacher), allow_unused=True)
     assert [gradient is None for gradient in gradients] == [False, True]

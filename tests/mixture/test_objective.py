@@ -20,6 +20,7 @@ WEIGHTS: dict[str, Any] = {
     "partial_cross_entropy": 1.0,
     "mixture_likelihood": 0.7,
     "mutual": 0.6,
+    "mutual_features": 0.55,
     "maximisation": 0.5,
     "separation": 0.4,
     "absent_class": 0.3,
@@ -205,7 +206,9 @@ def test_invalid_pixels_and_cells_have_exactly_zero_gradient(
 def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
     make_batch: Make,
 ) -> None:
-    off = dict.fromkeys(("mutual", "maximisation", "separation", "absent_class"), 0.0)
+    off = dict.fromkeys(
+        ("mutual", "mutual_features", "maximisation", "separation", "absent_class"), 0.0
+    )
     objective = AGMMLoss(4, 3, **{**WEIGHTS, **off})
     batch = make_batch(dtype=torch.float32)
     objective(**batch).loss.backward()
@@ -226,12 +229,12 @@ def test_a_term_without_weight_is_zero(make_batch: Make, name: str) -> None:
 
 @BOTH
 def test_gradient(make_batch: Make, build: Build) -> None:
-    # mutual stops gradients, which finite differences cannot see.
+    # The mutual teaching stops gradients, which finite differences cannot see.
     objective: torch.nn.Module = AGMM2023Loss(4, 3)
     if build is AGMMLoss:
         objective = AGMMLoss(
-            4, 3, **{**WEIGHTS, "mutual": 0.0}, warmup_steps=0, network_prior=False,
-            confidence_weighting=False,
+            4, 3, **{**WEIGHTS, "mutual": 0.0, "mutual_features": 0.0}, warmup_steps=0,
+            network_prior=False, confidence="none",
         ).double()  # fmt: skip
         steps(objective, make_batch)
         objective.eval()

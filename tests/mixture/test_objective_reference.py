@@ -14,6 +14,7 @@ WEIGHTS: dict[str, Any] = {
     "partial_cross_entropy": 1.0,
     "mixture_likelihood": 0.7,
     "mutual": 0.6,
+    "mutual_features": 0.55,
     "maximisation": 0.5,
     "separation": 0.4,
     "absent_class": 0.3,
@@ -76,7 +77,7 @@ class SlowAGMM:
         self.scatter = np.zeros(classes)
         self.step = 0
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
-        self.temperature = options["temperature"]
+        self.temperature, self.share = options["temperature"], options["share"]
         self.prior, self.confidence = options["prior"], options["confidence"]
 
     def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
@@ -100,7 +101,7 @@ class SlowAGMM:
                 posterior[b, *rc] = self.visit(cell, *parameters, theirs[rc], opinion)
         terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
         terms["partial_cross_entropy"] = cross_entropy(batch)
-        for name in ("mutual", "maximisation", "separation"):
+        for name in ("mutual", "mutual_features", "maximisation", "separation"):
             terms[name] *= min(1.0, self.step / self.warmup)
         for k in np.flatnonzero(self.batch[0]):
             eta = self.eta if self.mass[k] > 0 else 1.0
@@ -110,11 +111,23 @@ class SlowAGMM:
         return terms, posterior.transpose(0, 3, 1, 2)
 
     def explain(
-        self, cell: dict[str, Any], means: np.ndarray, variances: np.ndarray, known: np.ndarray
+        self,
+        cell: dict[str, Any],
+        means: np.ndarray,
+        variances: np.ndarray,
+        known: np.ndarray,
+        present: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Distances, likelihood and posterior of a cell, and γ if it has no label."""
         distance = ((cell["f"] - means) ** 2).mean(1)
         likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
+        for k in np.flatnonzero((self.mass > 0) & (self.share > 0)):
+            apart = ((cell["f"] - self.sums[k] / self.mass[k]) ** 2).mean()
+            past = -apart / (2 * variances[k]) - 0.5 * np.log(variances[k])
+            density = self.share * np.exp(past / self.temperature)
+            if present[k]:
+                density += (1 - self.share) * np.exp(likelihood[k] / self.temperature)
+            likelihood[k] = self.temperature * np.log(density)
         allowed = cell["c"] & known if (cell["c"] & known).any() else cell["c"]
         evidence = likelihood / self.temperature
         p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
@@ -133,18 +146,20 @@ class SlowAGMM:
         means: np.ndarray,
         variances: np.ndarray,
         known: np.ndarray,
+        present: np.ndarray,
         teacher: dict[str, Any],
         opinion: dict[str, np.ndarray],
     ) -> np.ndarray:
         """Posterior of a cell; its values and statistics are noted."""
-        ours = self.explain(cell, means, variances, known)
+        ours = self.explain(cell, means, variances, known, present)
         posterior, p = ours["posterior"], ours["p"]
         if not cell["valid"]:
             return posterior
         gamma, sure, weight = cell["y"], 1.0, 1.0
         if not cell["labelled"]:
             gamma = opinion["gamma"]
-            sure, weight = gamma.max() if self.confidence else 1.0, self.worth
+            weight = self.worth
+            sure = {"none": 1.0, "largest": gamma.max(), "agreement": gamma @ p}[self.confidence]
         self.values["absent_class"].append(-np.log(1 - p[~cell["c"]]).sum())
         informed = (cell["c"] & known).any()
         if cell["labelled"]:
@@ -152,8 +167,9 @@ class SlowAGMM:
             self.values["mixture_likelihood"].append(-(cell["y"][on] * np.log(posterior[on])).sum())
         elif informed:
             on = cell["c"] & known
-            both = (gamma * np.log(p)).sum() + (opinion["q"][on] * np.log(posterior[on])).sum()
-            self.values["mutual"].append(-sure * both)
+            self.values["mutual"].append(-sure * (gamma * np.log(p)).sum())
+            back = (opinion["q"][on] * np.log(posterior[on])).sum()
+            self.values["mutual_features"].append(-sure * back)
         if informed:
             self.values["maximisation"].append(-sure * (gamma * ours["likelihood"]).sum())
             self.batch[0] += weight * gamma
@@ -161,8 +177,8 @@ class SlowAGMM:
             self.batch[2] += weight * gamma * opinion["distance"]
         return posterior
 
-    def parameters(self, cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Means, variances and known classes of an image."""
+    def parameters(self, cells: list[dict[str, Any]]) -> tuple[np.ndarray, ...]:
+        """Means, variances, known classes and those with seeds, of an image."""
         classes, channels = self.sums.shape
         means, variances = np.zeros((classes, channels)), np.ones(classes)
         known = np.zeros(classes, dtype=bool)
@@ -175,7 +191,8 @@ class SlowAGMM:
                 means[k], known[k] = weights @ features / weights.sum(), True
             elif self.mass[k] > 0:
                 means[k], known[k] = self.sums[k] / self.mass[k], True
-        return means, variances, known
+        present = np.array([any(cell["y"][k] for cell in cells) for k in range(classes)])
+        return means, variances, known, present
 
 
 def cross_entropy(batch: Batch) -> float:
@@ -202,13 +219,16 @@ def test_equals_the_slow_reading(
     pixels: tuple[int, int],
     cells: tuple[int, int],
 ) -> None:
-    plain = candidates == "image"  # the two switches in both positions
+    plain = candidates == "image"  # the switches in all positions
+    confidence = {"all": "largest", "image": "none", "pixel": "agreement"}[candidates]
     slow = SlowAGMM(
-        4, 3, warmup=2, eta=0.3, worth=0.2, temperature=0.3, prior=not plain, confidence=not plain,
+        4, 3, warmup=2, eta=0.3, worth=0.2, temperature=0.3, prior=not plain, confidence=confidence,
+        share=0.0 if plain else 0.2,
     )  # fmt: skip
     objective = AGMMLoss(
-        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, unlabelled_weight=0.2, temperature=0.3,
-        network_prior=not plain, confidence_weighting=not plain,
+        4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, unlabelled_weight=0.2,
+        temperature=0.3, network_prior=not plain, confidence=confidence,
+        running_share=0.0 if plain else 0.2,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.
     for step, labelled in enumerate((0.1, 0.3, 0.0, 0.3)):

@@ -15,6 +15,7 @@ WEIGHTS: dict[str, Any] = {
     "partial_cross_entropy": 1.0,
     "mixture_likelihood": 0.7,
     "mutual": 0.6,
+    "mutual_features": 0.55,
     "maximisation": 0.5,
     "separation": 0.4,
     "absent_class": 0.3,

@@ -134,13 +134,13 @@ def test_words_reach_the_objective() -> None:
 
 @pytest.mark.parametrize("value", [False, True, 0.0, 1.0])
 def test_flags_may_be_given_as_numbers(value: bool | float) -> None:
-    options = {"network_prior": value, "confidence_weighting": value}
+    options = {"network_prior": value, "normalise_features": value}
 
     objective = build_objective("agmm", CLASSES, CHANNELS, options)
 
     assert isinstance(objective, AGMMLoss)
     assert objective.network_prior is bool(value)
-    assert objective.confidence_weighting is bool(value)
+    assert objective.normalise_features is bool(value)
 
 
 @pytest.mark.parametrize(

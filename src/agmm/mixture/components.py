@@ -8,9 +8,12 @@ The default and the choices beside it, which the ablation measures:
 - `components`: several per class, which share its labelled cells equally (GMMSeg, Liang et al.,
   NeurIPS 2022).
 
-Where a class has no seeds in the image (or batch), its running centre stands in.
+Where a class has no seeds in the batch, its running centre stands in. Beside the components of an
+image's own seeds (`image`, `pixels`) the running centre is one more component of each class, with a
+share of its weight; a class without seeds in the image has this component alone.
 """
 
+import math
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -39,6 +42,8 @@ class Choices(NamedTuple):
         centres: which cells a centre is the mean of.
         variance: whose variance a component has.
         components: number of components of a class, at least 1; more need `running` centres.
+        running_share: weight of the running centre beside the components of the image, 0 to below
+            1; at 0 it only stands in, with its full weight, for classes without seeds in the image.
         variance_floor: smallest variance.
         temperature: T, above 0; components and posterior are those of `N^(1/T)`.
     """
@@ -46,6 +51,7 @@ class Choices(NamedTuple):
     centres: Centres
     variance: Variance
     components: int
+    running_share: float
     variance_floor: float
     temperature: float
 
@@ -66,6 +72,11 @@ class Choices(NamedTuple):
                 raise ConfigError(
                     f"{name}: expected above 0, got {getattr(self, name)}; leave out the default"
                 )
+        if not 0 <= self.running_share < 1:
+            raise ConfigError(
+                f"running_share: expected 0 to below 1, got {self.running_share}; for 1 set "
+                "centres to running"
+            )
         if self.components < 1:
             raise ConfigError(f"components: expected at least 1, got {self.components}")
         if self.components > 1 and self.centres != "running":
@@ -119,7 +130,7 @@ def image_components(
         The mixture of each image.
 
     Example:
-        >>> choices = Choices("image", "fixed", 1, variance_floor=1e-4, temperature=1.0)
+        >>> choices = Choices("image", "fixed", 1, 0.0, variance_floor=1e-4, temperature=1.0)
         >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
         >>> mixture, every = RunningMixture(1, 1), torch.ones(1, 1, 2) > 0
         >>> image_components(features, shares, every, mixture, choices).likelihood.neg().tolist()
@@ -153,6 +164,9 @@ def image_components(
         likelihood = torch.where(present.unsqueeze(2), density, likelihood)
     elif choices.components > 1:
         likelihood, split, known = _of_classes(likelihood, known, choices)
+    if choices.centres in ("image", "pixels") and choices.running_share:
+        past = log_likelihood(squared_distances(features, running), spread)
+        likelihood = _with_running(likelihood, past, present, seen, choices)
     # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
     likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
     allowed = allowed_classes(candidates, known)
@@ -206,6 +220,17 @@ def _batch_means(
     given = total > 0
     means = means[chosen] / torch.where(given, total, 1).unsqueeze(2)
     return torch.where(given.unsqueeze(2), means, running), given | seen
+
+
+def _with_running(
+    likelihood: Tensor, past: Tensor, present: Tensor, seen: Tensor, choices: Choices
+) -> Tensor:
+    """Likelihood of the classes with the running centre as one more component."""
+    share, temperature = choices.running_share, choices.temperature
+    own, past = likelihood / temperature, past / temperature + math.log(share)
+    both = torch.logaddexp(own + math.log1p(-share), past)
+    mixed = torch.where(present.unsqueeze(2), both, past)
+    return temperature * torch.where(seen.unsqueeze(2), mixed, own)
 
 
 def _of_classes(

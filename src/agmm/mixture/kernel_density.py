@@ -5,9 +5,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from agmm.mixture.gaussian import squared_distances
+from agmm.mixture.inputs import readable
 
 MAX_PIXELS = 64
 """Labelled cells of a class and image that become components, evenly spaced."""
+_TINY = 1e-30
 
 
 def kernel_density(
@@ -16,7 +18,9 @@ def kernel_density(
     variances: Float[Tensor, "*#b k"],
     temperature: float,
 ) -> Float[Tensor, "b k n"]:
-    """`T log Σ_j w_kj N(f_n; f_j, σ²_k)^(1/T)` over the image's own labelled cells j.
+    """`T log Σ_j w_kj N(f_n; f_j, σ²_j)^(1/T)` over the image's own labelled cells j.
+
+    A component has the variance of its class, or the mean over the classes that share the cell.
 
     Args:
         features: features of the cells.
@@ -25,7 +29,8 @@ def kernel_density(
         temperature: T, above 0.
 
     Returns:
-        Log-likelihood, finite; without a meaning for classes that the image has no seeds of.
+        Log-likelihood, finite; without a meaning for classes that the image has no seeds of. One
+        that is smaller than the largest of the cell by 70 T or more may be too large.
 
     Example:
         >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
@@ -33,20 +38,24 @@ def kernel_density(
         [[[0.0, 2.0]]]
     """
     kept = evenly_spaced(shares > 0)
+    found = kept.any(1)
     number = min(shares.shape[2], MAX_PIXELS * shares.shape[1])
-    cells = kept.any(1).to(torch.uint8).topk(number, dim=1).indices  # b j, the kept ones first
+    if readable(found):
+        number = max(1, int(found.sum(1).max()))
+    cells = found.to(torch.uint8).topk(number, dim=1).indices  # b j, the kept ones first
     weights = (shares * kept).gather(2, cells.unsqueeze(1).expand(-1, shares.shape[1], -1))
     centres = features.gather(2, cells.unsqueeze(1).expand(-1, features.shape[1], -1)).mT
     distances = squared_distances(features, centres)  # b j n
-    weights = weights / weights.sum(2, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-    spread = variances.expand(len(features), -1)
-    densities = []
-    for k in range(shares.shape[1]):
-        exponent = -distances / (2 * temperature * spread[:, k, None, None])
-        log_weights = weights[:, k].log().clamp(min=torch.finfo(weights.dtype).min / 2)
-        density = (exponent + log_weights.unsqueeze(2)).logsumexp(1)
-        densities.append(temperature * density - 0.5 * spread[:, k, None].log())
-    return torch.stack(densities, 1)
+    classes = weights / weights.sum(1, keepdim=True).clamp(min=_TINY)
+    spread = (classes * variances.expand(len(features), -1).unsqueeze(2)).sum(1)  # b j
+    filled = weights.any(1)  # a place of the j is empty where other images have more cells
+    spread = torch.where(filled, spread, 1).unsqueeze(2)
+    exponent = -distances / (2 * temperature * spread) - spread.log() / (2 * temperature)
+    exponent = exponent.masked_fill(~filled.unsqueeze(2), torch.finfo(exponent.dtype).min / 2)
+    highest = exponent.detach().amax(1, keepdim=True)
+    weights = weights / weights.sum(2, keepdim=True).clamp(min=_TINY)
+    density = weights @ (exponent - highest).exp()
+    return temperature * (density.clamp(min=_TINY).log() + highest)
 
 
 def evenly_spaced(cells: Bool[Tensor, "b k n"]) -> Bool[Tensor, "b k n"]:

@@ -133,20 +133,43 @@ def mixture_likelihood(
 
 def mutual(
     log_probs: Float[Tensor, "b k n"],
-    log_gamma: Float[Tensor, "b k n"],
     responsibilities: Float[Tensor, "b k n"],
+    cells: Bool[Tensor, "b n"],
+    confidence: Float[Tensor, "b n"],
+) -> Float[Tensor, ""]:
+    """The mixture teaches the network: `CE(p, sg(γ))`, the first half of the mutual teaching.
+
+    Our reading.
+
+    Args:
+        log_probs: log-softmax of the logits.
+        responsibilities: γ of the E step, without gradient.
+        cells: unlabelled, valid cells.
+        confidence: how much each cell counts, at least 0.
+
+    Returns:
+        Confidence-weighted sum over the cells, divided by their number, in nats.
+
+    Example:
+        >>> half, one = torch.full((1, 2, 1), 0.5), torch.ones(1, 1)
+        >>> round(mutual(half.log(), half, one > 0, one).item(), 4)
+        0.6931
+    """
+    return masked_mean(confidence * soft_cross_entropy(responsibilities, log_probs), cells)
+
+
+def mutual_features(
+    log_gamma: Float[Tensor, "b k n"],
     target_log_probs: Float[Tensor, "b k n"],
     cells: Bool[Tensor, "b n"],
     confidence: Float[Tensor, "b n"],
 ) -> Float[Tensor, ""]:
-    """Network and mixture teach each other: `CE(p, sg(γ)) + CE(γ, sg(p))`.
+    """The network teaches the mixture: `CE(γ, sg(p))`, the second half, which moves the features.
 
-    Our reading. As a target, `p` is restricted to the classes of the posterior and renormalised.
+    Our reading. `p` is restricted to the classes of the posterior and renormalised.
 
     Args:
-        log_probs: log-softmax of the logits.
         log_gamma: log-posterior of the mixture, −∞ outside the classes it is spread over.
-        responsibilities: γ of the E step, the network's target, without gradient.
         target_log_probs: log-softmax of whoever teaches the mixture, without gradient.
         cells: unlabelled, valid cells.
         confidence: how much each cell counts, at least 0.
@@ -156,13 +179,12 @@ def mutual(
 
     Example:
         >>> half, one = torch.full((1, 2, 1), 0.5), torch.ones(1, 1)
-        >>> round(mutual(half.log(), half.log(), half, half.log(), one > 0, one).item(), 4)
-        1.3863
+        >>> round(mutual_features(half.log(), half.log(), one > 0, one).item(), 4)
+        0.6931
     """
     with torch.no_grad():
         probs = target_log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
-    values = soft_cross_entropy(responsibilities, log_probs) + soft_cross_entropy(probs, log_gamma)
-    return masked_mean(confidence * values, cells)
+    return masked_mean(confidence * soft_cross_entropy(probs, log_gamma), cells)
 
 
 def maximisation(

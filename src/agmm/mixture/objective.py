@@ -5,13 +5,13 @@ not be read: the centres and the first use of a mixture are published (CVPR 2023
 M step, the maximisation loss and all default weights are this project's.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agmm.errors import ConfigError, InputError
+from agmm.errors import ConfigError
 from agmm.mixture import losses
 from agmm.mixture.appearance import APPEARANCE_CHANNELS, with_appearance
 from agmm.mixture.compact import CompactGrid, class_logits, compact_grid, labelled_pixels
@@ -26,6 +26,8 @@ from agmm.mixture.components import (
 from agmm.mixture.equipartition import spread_over_components
 from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
+from agmm.mixture.kernels import area_average
+from agmm.mixture.neighbours import affinities, mean_field
 from agmm.mixture.online_em import (
     RunningMixture,
     e_step,
@@ -34,6 +36,9 @@ from agmm.mixture.online_em import (
 )
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
+
+
+Confidence = Literal["largest", "agreement", "none"]
 
 
 class Teacher(NamedTuple):
@@ -63,11 +68,13 @@ class AGMMLoss(nn.Module):
         feature_channels: number of feature channels.
         partial_cross_entropy: weight of the cross-entropy on labelled pixels.
         mixture_likelihood: weight of the mixture's cross-entropy on labelled cells.
-        mutual: weight of the mutual teaching on unlabelled cells.
+        mutual: weight of what the mixture teaches the network on unlabelled cells.
+        mutual_features: weight of what the network teaches the mixture there.
         maximisation: weight of the pull of every cell to its component.
         separation: weight of the push between the components.
         absent_class: weight of the term on classes that the labels rule out.
-        warmup_steps: over these first steps `mutual`, `maximisation` and `separation` rise from 0.
+        warmup_steps: over these first steps the two `mutual` terms, `maximisation` and
+            `separation` rise from 0.
         step_size: η of the stepwise EM, above 0, at most 1.
         unlabelled_weight: what an unlabelled cell counts in the M step, where a labelled one
             counts 1; 0 takes centres and variances from the seeds alone.
@@ -75,15 +82,21 @@ class AGMMLoss(nn.Module):
             past (`running`); or every labelled cell of the image is a component (`pixels`).
         variance: of each `class`, `shared` by all, or `fixed` at 1.
         components: number of components of a class; more than one need `running` centres.
+        running_share: weight of the running centre beside the components of the image, 0 to below
+            1; at 0 it only stands in for classes without seeds in the image.
         variance_floor: smallest variance of a class.
         temperature: T, above 0; the posterior is that of `N^(1/T)`, as if 1/T channels were
             independent. At 1 it is so soft that the variances grow to that of
             all cells together and the posterior stays flat even for separable classes (measured).
         normalise_features: whether the mixture sees features of equal length.
         appearance: weight of colour and position as further channels of the mixture; 0 = none.
-            Above 0 every call needs `images`.
+            Colour needs `images`.
+        coherence: λ, weight of a cell's neighbours in the E step, where those of a similar colour
+            count most; 0 = each cell stands alone. Colour needs `images`.
         network_prior: whether the E step takes the network's `p` as prior of the classes.
-        confidence_weighting: whether an unlabelled cell counts by its largest responsibility.
+        confidence: what an unlabelled cell counts by: its `largest` responsibility; its
+            `agreement`, the probability that the network gives to what it is to learn, `Σ r p`; or
+            nothing (`none`).
         teacher: whether `agmm train` gives it the network with averaged weights as teacher.
 
     Attributes:
@@ -110,6 +123,7 @@ class AGMMLoss(nn.Module):
         partial_cross_entropy: float = 1.0,
         mixture_likelihood: float = 0.03,
         mutual: float = 0.1,
+        mutual_features: float = 0.1,
         maximisation: float = 0.01,
         separation: float = 0.01,
         absent_class: float = 0.1,
@@ -119,12 +133,14 @@ class AGMMLoss(nn.Module):
         centres: Centres = "image",
         variance: Variance = "class",
         components: int = 1,
+        running_share: float = 0.0,
         variance_floor: float = 1e-4,
         temperature: float = 0.1,
         normalise_features: bool = False,
         appearance: float = 0.0,
+        coherence: float = 0.0,
         network_prior: bool = False,
-        confidence_weighting: bool = True,
+        confidence: Confidence = "largest",
         teacher: bool = True,
     ) -> None:
         super().__init__()
@@ -135,6 +151,7 @@ class AGMMLoss(nn.Module):
             "partial_cross_entropy": partial_cross_entropy,
             "mixture_likelihood": mixture_likelihood,
             "mutual": mutual,
+            "mutual_features": mutual_features,
             "maximisation": maximisation,
             "separation": separation,
             "absent_class": absent_class,
@@ -142,13 +159,16 @@ class AGMMLoss(nn.Module):
         self.warmup_steps = warmup_steps
         self.step_size = step_size
         self.unlabelled_weight = unlabelled_weight
-        self.choices = Choices(centres, variance, components, variance_floor, temperature)
+        self.choices = Choices(
+            centres, variance, components, running_share, variance_floor, temperature
+        )
         self.normalise_features = normalise_features
         self.appearance = appearance
+        self.coherence = coherence
         self.network_prior = network_prior
-        self.confidence_weighting = confidence_weighting
+        self.confidence = confidence
         self._check_options()
-        given: dict[Need, bool] = {"teacher": teacher, "images": appearance > 0}
+        given: dict[Need, bool] = {"teacher": teacher, "images": appearance > 0 or coherence > 0}
         self.needs = frozenset(need for need, wanted in given.items() if wanted)
         channels = feature_channels + (APPEARANCE_CHANNELS if appearance else 0)
         self.mixture = RunningMixture(num_classes * components, channels)
@@ -181,15 +201,17 @@ class AGMMLoss(nn.Module):
                 averaged weights; the E step and the M step then follow the teacher. None = those
                 of the network itself.
             teacher_features: features of the same, given with `teacher_logits` or not at all.
-            images: what the network saw, `b 3 H W`; needed where `appearance` is above 0.
+            images: what the network saw, `b 3 H W`, for `appearance` and `coherence`; None = all
+                cells count as of one colour.
 
         Returns:
             Loss, terms, and posterior of the mixture alone (seeds and `p` left aside). The terms
-            are named like the weights and sum up to the loss.
+            are named like the weights and sum up to the loss. The posterior is that of the
+            teacher's features where there is a teacher and no term moves the network's.
 
         Raises:
             InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
-                teacher's two arguments is missing, or `images` are and `appearance` needs them.
+                teacher's two arguments is missing.
         """
         check_inputs(
             logits,
@@ -206,11 +228,12 @@ class AGMMLoss(nn.Module):
             if self.choices.centres == "batch" or self.choices.components > 1:
                 centred = torch.ones_like(centred)  # not known by the image's own seeds alone
             grid = compact_grid(logits, features, seeds, candidates, valid, centred)
-            grid = grid._replace(features=self._seen(grid.features, features.shape[2:], images))
+            colours = self._colours(images, features, grid.features.dtype)
+            grid = grid._replace(features=self._seen(grid.features, colours))
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
-                teacher = self._teacher(teacher_logits, teacher_features, valid, images, grid)
-            terms, counts, log_gamma = self._mixture_terms(grid, teacher)
+                teacher = self._teacher(teacher_logits, teacher_features, valid, colours, grid)
+            terms, counts, log_gamma = self._mixture_terms(grid, teacher, colours)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
@@ -225,7 +248,7 @@ class AGMMLoss(nn.Module):
                     name: terms[name] * share for name, share in zip(terms, shares, strict=True)
                 }
             warmup = losses.warmup_factor(self.step, self.warmup_steps)
-            for name in ("mutual", "maximisation", "separation"):
+            for name in ("mutual", "mutual_features", "maximisation", "separation"):
                 terms[name] = warmup * terms[name]
             terms = {name: weight * terms[name] for name, weight in self.weights.items()}
             loss = torch.stack(list(terms.values())).sum()
@@ -241,33 +264,40 @@ class AGMMLoss(nn.Module):
         )
 
     def _mixture_terms(
-        self, grid: CompactGrid, teacher: Teacher | None
+        self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Terms, unweighted, what each is a mean over, and log-posterior; updates the mixture."""
-        ours = self._components(grid, grid.features)
         scores = grid.logits.detach()
         if grid.classes is None:
             log_probs, absent = softmax_terms(grid.logits, grid.all_candidates)
         else:
             scores = grid.classes.take(scores)
             log_probs, absent = softmax_terms(grid.logits, grid.all_candidates, grid.classes.chosen)
+        moving = self._moves_features()
+        with torch.set_grad_enabled(moving and torch.is_grad_enabled()):
+            asked = grid.features if moving or teacher is None else teacher.features
+            ours = theirs = self._components(grid, asked)
+            log_gamma = log_posterior(self._evidence(ours), ours.allowed)
         if teacher is None:
-            teacher, theirs = Teacher(scores, grid.features), ours
-        else:
+            teacher = Teacher(scores, grid.features)
+        elif moving:
             theirs = self._components(grid, teacher.features)
         prior = teacher.scores if self.network_prior else None
         joint = log_posterior(self._evidence(theirs).detach(), theirs.allowed, prior)
+        if self.coherence:
+            weights = affinities(colours, grid.valid.unflatten(1, colours.shape[2:]))
+            joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
         gamma = e_step(joint, grid.shares, grid.labelled)
         # Where the mixture knows no candidate, it has nothing to teach.
         informed = (grid.candidates & ours.known.unsqueeze(2)).any(1)
         cells = grid.valid & informed
         unlabelled = cells & ~grid.labelled
-        confidence = self._confidence(gamma, grid.labelled)
-        log_gamma = log_posterior(self._evidence(ours), ours.allowed)
+        confidence = self._confidence(gamma, log_probs, grid.labelled)
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
-            "mutual": losses.mutual(
-                log_probs, log_gamma, gamma, teacher.scores, unlabelled, confidence
+            "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence),
+            "mutual_features": losses.mutual_features(
+                log_gamma, teacher.scores, unlabelled, confidence
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
@@ -277,6 +307,7 @@ class AGMMLoss(nn.Module):
         counts = {
             "mixture_likelihood": grid.labelled.sum(),
             "mutual": unlabelled.sum(),
+            "mutual_features": unlabelled.sum(),
             "maximisation": cells.sum(),
             "separation": (present * (present - 1) // 2).sum(),
             "absent_class": grid.valid.sum(),
@@ -291,7 +322,7 @@ class AGMMLoss(nn.Module):
         logits: Tensor,
         features: Tensor,
         valid: Tensor | None,
-        images: Tensor | None,
+        colours: Tensor,
         grid: CompactGrid,
     ) -> Teacher:
         """The teacher on the grid, with its classes."""
@@ -299,7 +330,7 @@ class AGMMLoss(nn.Module):
         scores = class_logits(
             logits.detach(), valid, (size[0], size[1]), grid.classes, grid.logits.dtype
         )
-        return Teacher(scores, self._seen(features.detach().to(dtype).flatten(2), size, images))
+        return Teacher(scores, self._seen(features.detach().to(dtype).flatten(2), colours))
 
     def _m_step(
         self, weights: Tensor, features: Tensor, components: Components, grid: CompactGrid
@@ -321,27 +352,48 @@ class AGMMLoss(nn.Module):
             features, grid.shares, grid.candidates, self.mixture, self.choices, chosen
         )
 
-    def _seen(self, features: Tensor, size: torch.Size, images: Tensor | None) -> Tensor:
+    def _colours(self, images: Tensor | None, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """Mean colours of the cells, `b 3 h w`; all alike where nobody looks or no image is."""
+        size = (features.shape[2], features.shape[3])
+        if images is None or "images" not in self.needs:
+            return features.new_zeros(len(features), 3, *size, dtype=dtype)
+        return area_average(images.detach().to(dtype), size)
+
+    def _seen(self, features: Tensor, colours: Tensor) -> Tensor:
         """What the mixture sees of the features `b d n`, with colour and position beside them."""
         if self.normalise_features:
             features = functional.normalize(features, dim=1) * features.shape[1] ** 0.5
         if self.appearance:
-            if images is None:
-                raise InputError("images: expected b 3 H W, as appearance is above 0, got None")
-            features = with_appearance(features, images, (size[0], size[1]), self.appearance)
+            features = with_appearance(features, colours, self.appearance)
         return features
+
+    def _moves_features(self) -> bool:
+        """Whether a term reaches the network's features, which then need the mixture's gradient."""
+        return any(
+            self.weights[name]
+            for name in ("mixture_likelihood", "mutual_features", "maximisation", "separation")
+        )
 
     def _evidence(self, components: Components) -> Tensor:
         """Log-likelihood of a few channels together, where `likelihood` is that of their mean."""
         return components.likelihood / self.choices.temperature
 
-    def _confidence(self, gamma: Tensor, labelled: Tensor) -> Tensor:
-        """How much each cell counts, `b n`: labelled 1, else the largest responsibility."""
-        if not self.confidence_weighting:
+    def _confidence(self, gamma: Tensor, log_probs: Tensor, labelled: Tensor) -> Tensor:
+        """How much each cell counts, `b n`: labelled 1, the others as we choose. No gradient."""
+        if self.confidence == "none":
             return torch.ones_like(gamma[:, 0])
-        return torch.where(labelled, 1, gamma.amax(1))
+        if self.confidence == "agreement":
+            sure = (gamma * log_probs.detach().exp()).sum(1)
+        else:
+            sure = gamma.amax(1)
+        return torch.where(labelled, 1, sure)
 
     def _check_options(self) -> None:
+        if self.confidence not in get_args(Confidence):
+            raise ConfigError(
+                f"confidence: expected one of {', '.join(get_args(Confidence))}, got "
+                f"{self.confidence!r}; leave out the default"
+            )
         for name, weight in self.weights.items():
             if not 0 <= weight < float("inf"):
                 raise ConfigError(
@@ -355,7 +407,7 @@ class AGMMLoss(nn.Module):
             raise ConfigError(
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
             )
-        for name in ("unlabelled_weight", "appearance"):
+        for name in ("unlabelled_weight", "appearance", "coherence"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
