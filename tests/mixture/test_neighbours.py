@@ -1,6 +1,7 @@
 """The field over neighbouring cells against loops over cells, and what must hold of it."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -106,7 +107,7 @@ def test_a_label_speaks_for_cells_of_its_colour(coherence: float) -> None:
     images[..., 4:] = 3.0
     seeds = torch.full((1, 8, 8), 255)
     seeds[0, 4, 1], seeds[0, 4, 6] = 0, 1
-    options = {"partial_cross_entropy": 0.0, "absent_class": 0.0, "mutual": 1.0}
+    options: dict[str, Any] = {"partial_cross_entropy": 0.0, "absent_class": 0.0, "mutual": 1.0}
     objective = AGMMLoss(2, 2, **options, appearance=0.0, coherence=coherence, warmup_steps=0)
     logits = torch.zeros(1, 2, 8, 8, requires_grad=True)
     out = objective(logits, torch.ones(1, 2, 8, 8), seeds, images=images)

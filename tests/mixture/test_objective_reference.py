@@ -10,6 +10,7 @@ import pytest
 from agmm.mixture import AGMMLoss
 
 Batch = dict[str, Any]
+Parameters = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 WEIGHTS: dict[str, Any] = {
     "partial_cross_entropy": 1.0,
     "mixture_likelihood": 0.7,
@@ -177,7 +178,7 @@ class SlowAGMM:
             self.batch[2] += weight * gamma * opinion["distance"]
         return posterior
 
-    def parameters(self, cells: list[dict[str, Any]]) -> tuple[np.ndarray, ...]:
+    def parameters(self, cells: list[dict[str, Any]]) -> Parameters:
         """Means, variances, known classes and those with seeds, of an image."""
         classes, channels = self.sums.shape
         means, variances = np.zeros((classes, channels)), np.ones(classes)
@@ -220,7 +221,8 @@ def test_equals_the_slow_reading(
     cells: tuple[int, int],
 ) -> None:
     plain = candidates == "image"  # the switches in all positions
-    confidence = {"all": "largest", "image": "none", "pixel": "agreement"}[candidates]
+    choices: dict[str, Any] = {"all": "largest", "image": "none", "pixel": "agreement"}
+    confidence = choices[candidates]
     slow = SlowAGMM(
         4, 3, warmup=2, eta=0.3, worth=0.2, temperature=0.3, prior=not plain, confidence=confidence,
         share=0.0 if plain else 0.2,

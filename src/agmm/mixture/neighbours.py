@@ -111,7 +111,7 @@ def mean_field(
     size = weights.shape[2:]
     for _ in range(MEAN_FIELD_STEPS):
         opinion = torch.where(labelled.unsqueeze(1), shares, result.exp())
-        message = neighbour_mean(opinion.unflatten(2, size), weights).flatten(2)
+        message = neighbour_mean(opinion.reshape(*opinion.shape[:2], *size), weights).flatten(2)
         result = (log_posterior + coherence * message).log_softmax(1)
     return result
 

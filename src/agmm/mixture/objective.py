@@ -37,7 +37,6 @@ from agmm.mixture.online_em import (
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
 
-
 Confidence = Literal["largest", "agreement", "none"]
 
 
@@ -285,7 +284,7 @@ class AGMMLoss(nn.Module):
         prior = teacher.scores if self.network_prior else None
         joint = log_posterior(self._evidence(theirs).detach(), theirs.allowed, prior)
         if self.coherence:
-            weights = affinities(colours, grid.valid.unflatten(1, colours.shape[2:]))
+            weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))
             joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
         gamma = e_step(joint, grid.shares, grid.labelled)
         # Where the mixture knows no candidate, it has nothing to teach.
