@@ -181,6 +181,18 @@ def test_many_labelled_cells_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPa
     assert kept.int().tolist() == [[[0, 0, 1, 0, 1], [0, 1, 0, 0, 0]]]
 
 
+def test_places_that_no_labelled_cell_fills_change_nothing(
+    case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an accelerator there are as many places as there may be cells, filled or not."""
+    given = case["features"], case["shares"], torch.tensor([0.5, 2.0, 1.0]), 0.5
+    few = kernel_density.kernel_density(*given)
+    monkeypatch.setattr(kernel_density, "readable", lambda _: False)
+    many = kernel_density.kernel_density(*given)
+    present = (case["shares"] > 0).any(2)
+    torch.testing.assert_close(many[present], few[present])
+
+
 VARIANTS: list[dict[str, Any]] = [
     {"centres": "batch"}, {"centres": "running"}, {"centres": "pixels"},
     {"variance": "shared"}, {"variance": "fixed"}, {"centres": "running", "components": 3},
@@ -286,3 +298,9 @@ def test_without_an_image_all_cells_are_of_one_colour(make_batch: Make) -> None:
 def test_unknown_choices_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choices(**options).check()
+
+
+def test_an_unknown_confidence_is_refused() -> None:
+    wrong: Any = "sure"
+    with pytest.raises(ConfigError, match="confidence: expected one of largest, agreement, none"):
+        AGMMLoss(4, 3, confidence=wrong)
