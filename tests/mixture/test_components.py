@@ -300,6 +300,7 @@ def test_unknown_choices_are_refused(options: dict[str, Any], message: str) -> N
         choices(**options).check()
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_an_unknown_confidence_is_refused() -> None:
     wrong: Any = "sure"
     with pytest.raises(ConfigError, match="confidence: expected one of largest, agreement, none"):
