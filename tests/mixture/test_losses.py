@@ -85,18 +85,24 @@ def test_mixture_likelihood_by_hand() -> None:
 def test_mutual_by_hand() -> None:
     probs = torch.tensor([[[0.5], [0.3], [0.2]]])
     responsibilities = torch.tensor([[[0.9], [0.1], [0.0]]])
-    loss = mutual(probs.log(), responsibilities, torch.tensor([[True]]), torch.tensor([[0.6]]))
-    assert loss.item() == pytest.approx(0.6 * (-0.9 * math.log(0.5) - 0.1 * math.log(0.3)))
+    loss = mutual(
+        probs.log(),
+        responsibilities,
+        torch.tensor([[True]]),
+        torch.tensor([[0.6]]),
+        torch.tensor(2),
+    )
+    assert loss.item() == pytest.approx(0.3 * (-0.9 * math.log(0.5) - 0.1 * math.log(0.3)))
 
 
 def test_mutual_features_by_hand() -> None:
     gamma = torch.tensor([[[0.4], [0.6], [0.0]]])  # the third class is no candidate
     teacher = torch.tensor([[[0.2], [0.6], [0.2]]])
     loss = mutual_features(
-        gamma.log(), teacher.log(), torch.tensor([[True]]), torch.tensor([[0.6]])
+        gamma.log(), teacher.log(), torch.tensor([[True]]), torch.tensor([[0.6]]), torch.tensor(2)
     )
     expected = -0.2 / 0.8 * math.log(0.4) - 0.6 / 0.8 * math.log(0.6)
-    assert loss.item() == pytest.approx(0.6 * expected)
+    assert loss.item() == pytest.approx(0.3 * expected)
 
 
 def test_maximisation_by_hand() -> None:
@@ -164,8 +170,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ),
     "mixture_likelihood": lambda z, t: mixture_likelihood(z.log_softmax(1), t, CELLS),
     "soft_cross_entropy": lambda z, t: soft_cross_entropy(t, z.log_softmax(1)),
-    "mutual": lambda z, t: mutual(z.log_softmax(1), t, CELLS, t[:, 0]),
-    "mutual_features": lambda z, t: mutual_features(z.log_softmax(1), t.log(), CELLS, t[:, 0]),
+    "mutual": lambda z, t: mutual(z.log_softmax(1), t, CELLS, t[:, 0], CELLS.sum()),
+    "mutual_features": lambda z, t: mutual_features(
+        z.log_softmax(1), t.log(), CELLS, t[:, 0], CELLS.sum()
+    ),
     "maximisation": lambda z, t: maximisation(z, t, CELLS, t[:, 0]),
     "separation": lambda z, _: separation(z.mT, torch.ones(2, 3, dtype=torch.bool)),
     "absent_class": lambda z, t: absent_class(3 * z, t > t.median(), CELLS),
@@ -181,7 +189,11 @@ def test_gradients(name: str) -> None:
 def test_the_teacher_of_the_mixture_gets_no_gradient() -> None:
     scores, teacher = normal(2, 3, 3), normal(2, 3, 3, seed=1)
     loss = mutual_features(
-        scores.log_softmax(1), teacher.log_softmax(1), CELLS, torch.ones(2, 3, dtype=scores.dtype)
+        scores.log_softmax(1),
+        teacher.log_softmax(1),
+        CELLS,
+        torch.ones(2, 3, dtype=scores.dtype),
+        CELLS.sum(),
     )
     gradients = torch.autograd.grad(loss, (scores, teacher), allow_unused=True)
     assert [gradient is None for gradient in gradients] == [False, True]

@@ -165,6 +165,9 @@ class SlowAGMM:
         informed = (cell["c"] & known).any()
         if cell["labelled"]:
             on = cell["y"] > 0
+            if informed:
+                self.values["mutual"].append(0.0)
+                self.values["mutual_features"].append(0.0)
             self.values["mixture_likelihood"].append(-(cell["y"][on] * np.log(posterior[on])).sum())
         elif informed:
             on = cell["c"] & known

@@ -136,26 +136,30 @@ def mutual(
     responsibilities: Float[Tensor, "b k n"],
     cells: Bool[Tensor, "b n"],
     confidence: Float[Tensor, "b n"],
+    count: Int64[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """The mixture teaches the network: `CE(p, sg(γ))`, the first half of the mutual teaching.
 
-    Our reading.
+    Our reading. What each cell weighs does not depend on how many others have labels: where labels
+    cover most of the picture, the few open cells are the doubtful ones and say little.
 
     Args:
         log_probs: log-softmax of the logits.
         responsibilities: γ of the E step, without gradient.
         cells: unlabelled, valid cells.
         confidence: how much each cell counts, at least 0.
+        count: number of all valid cells.
 
     Returns:
-        Confidence-weighted sum over the cells, divided by their number, in nats.
+        Confidence-weighted sum over the cells, divided by the number of all, in nats.
 
     Example:
         >>> half, one = torch.full((1, 2, 1), 0.5), torch.ones(1, 1)
-        >>> round(mutual(half.log(), half, one > 0, one).item(), 4)
-        0.6931
+        >>> round(mutual(half.log(), half, one > 0, one, torch.tensor(2)).item(), 4)
+        0.3466
     """
-    return masked_mean(confidence * soft_cross_entropy(responsibilities, log_probs), cells)
+    values = confidence * soft_cross_entropy(responsibilities, log_probs)
+    return masked_mean(values, cells, count)
 
 
 def mutual_features(
@@ -163,6 +167,7 @@ def mutual_features(
     target_log_probs: Float[Tensor, "b k n"],
     cells: Bool[Tensor, "b n"],
     confidence: Float[Tensor, "b n"],
+    count: Int64[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """The network teaches the mixture: `CE(γ, sg(p))`, the second half, which moves the features.
 
@@ -173,18 +178,19 @@ def mutual_features(
         target_log_probs: log-softmax of whoever teaches the mixture, without gradient.
         cells: unlabelled, valid cells.
         confidence: how much each cell counts, at least 0.
+        count: number of all valid cells.
 
     Returns:
-        Confidence-weighted sum over the cells, divided by their number, in nats.
+        Confidence-weighted sum over the cells, divided by the number of all, in nats.
 
     Example:
         >>> half, one = torch.full((1, 2, 1), 0.5), torch.ones(1, 1)
-        >>> round(mutual_features(half.log(), half.log(), one > 0, one).item(), 4)
-        0.6931
+        >>> round(mutual_features(half.log(), half.log(), one > 0, one, torch.tensor(2)).item(), 4)
+        0.3466
     """
     with torch.no_grad():
         probs = target_log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
-    return masked_mean(confidence * soft_cross_entropy(probs, log_gamma), cells)
+    return masked_mean(confidence * soft_cross_entropy(probs, log_gamma), cells, count)
 
 
 def maximisation(

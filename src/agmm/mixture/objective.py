@@ -294,9 +294,9 @@ class AGMMLoss(nn.Module):
         confidence = self._confidence(gamma, log_probs, grid.labelled)
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
-            "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence),
+            "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, cells.sum()),
             "mutual_features": losses.mutual_features(
-                log_gamma, teacher.scores, unlabelled, confidence
+                log_gamma, teacher.scores, unlabelled, confidence, cells.sum()
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
@@ -305,8 +305,8 @@ class AGMMLoss(nn.Module):
         present = ours.present.sum(1)
         counts = {
             "mixture_likelihood": grid.labelled.sum(),
-            "mutual": unlabelled.sum(),
-            "mutual_features": unlabelled.sum(),
+            "mutual": cells.sum(),
+            "mutual_features": cells.sum(),
             "maximisation": cells.sum(),
             "separation": (present * (present - 1) // 2).sum(),
             "absent_class": grid.valid.sum(),
