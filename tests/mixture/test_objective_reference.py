@@ -98,8 +98,8 @@ class SlowAGMM:
                 apart = np.mean((parameters[0][i] - parameters[0][j]) ** 2)
                 self.values["separation"].append(np.exp(-apart))
             for rc, cell in grid.items():
-                opinion = self.explain(theirs[rc], *teacher_parameters)
-                posterior[b, *rc] = self.visit(cell, *parameters, theirs[rc], opinion)
+                opinion = self.explain(theirs[rc], teacher_parameters)
+                posterior[b, *rc] = self.visit(cell, parameters, theirs[rc], opinion)
         terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
         terms["partial_cross_entropy"] = cross_entropy(batch)
         for name in ("mutual", "mutual_features", "maximisation", "separation"):
@@ -111,15 +111,9 @@ class SlowAGMM:
         self.step += 1
         return terms, posterior.transpose(0, 3, 1, 2)
 
-    def explain(
-        self,
-        cell: dict[str, Any],
-        means: np.ndarray,
-        variances: np.ndarray,
-        known: np.ndarray,
-        present: np.ndarray,
-    ) -> dict[str, np.ndarray]:
+    def explain(self, cell: dict[str, Any], parameters: Parameters) -> dict[str, np.ndarray]:
         """Distances, likelihood and posterior of a cell, and γ if it has no label."""
+        means, variances, known, present = parameters
         distance = ((cell["f"] - means) ** 2).mean(1)
         likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
         for k in np.flatnonzero((self.mass > 0) & (self.share > 0)):
@@ -144,16 +138,13 @@ class SlowAGMM:
     def visit(
         self,
         cell: dict[str, Any],
-        means: np.ndarray,
-        variances: np.ndarray,
-        known: np.ndarray,
-        present: np.ndarray,
+        parameters: Parameters,
         teacher: dict[str, Any],
         opinion: dict[str, np.ndarray],
     ) -> np.ndarray:
         """Posterior of a cell; its values and statistics are noted."""
-        ours = self.explain(cell, means, variances, known, present)
-        posterior, p = ours["posterior"], ours["p"]
+        ours = self.explain(cell, parameters)
+        posterior, p, known = ours["posterior"], ours["p"], parameters[2]
         if not cell["valid"]:
             return posterior
         gamma, sure, weight = cell["y"], 1.0, 1.0

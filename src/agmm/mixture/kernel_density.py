@@ -51,7 +51,7 @@ def kernel_density(
     filled = weights.any(1)  # a place of the j is empty where other images have more cells
     spread = torch.where(filled, spread, 1).unsqueeze(2)
     exponent = -distances / (2 * temperature * spread) - spread.log() / (2 * temperature)
-    exponent = exponent.masked_fill(~filled.unsqueeze(2), torch.finfo(exponent.dtype).min / 2)
+    exponent = exponent.masked_fill(~filled.unsqueeze(2), -1 / _TINY)  # T times it is finite
     highest = exponent.detach().amax(1, keepdim=True)
     weights = weights / weights.sum(2, keepdim=True).clamp(min=_TINY)
     density = weights @ (exponent - highest).exp()

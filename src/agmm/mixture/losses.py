@@ -190,7 +190,7 @@ def mutual_features(
     """
     with torch.no_grad():
         probs = target_log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
-    return masked_mean(confidence * soft_cross_entropy(probs, log_gamma), cells, count)
+    return mutual(log_gamma, probs, cells, confidence, count)
 
 
 def maximisation(

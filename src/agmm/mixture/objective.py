@@ -228,7 +228,6 @@ class AGMMLoss(nn.Module):
                 centred = torch.ones_like(centred)  # not known by the image's own seeds alone
             grid = compact_grid(logits, features, seeds, candidates, valid, centred)
             colours = self._colours(images, features, grid.features.dtype)
-            grid = grid._replace(features=self._seen(grid.features, colours))
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
                 teacher = self._teacher(teacher_logits, teacher_features, valid, colours, grid)
@@ -274,11 +273,14 @@ class AGMMLoss(nn.Module):
             log_probs, absent = softmax_terms(grid.logits, grid.all_candidates, grid.classes.chosen)
         moving = self._moves_features()
         with torch.set_grad_enabled(moving and torch.is_grad_enabled()):
-            asked = grid.features if moving or teacher is None else teacher.features
+            if moving or teacher is None:
+                asked = self._seen(grid.features, colours)
+            else:
+                asked = teacher.features
             ours = theirs = self._components(grid, asked)
             log_gamma = log_posterior(self._evidence(ours), ours.allowed)
         if teacher is None:
-            teacher = Teacher(scores, grid.features)
+            teacher = Teacher(scores, asked)
         elif moving:
             theirs = self._components(grid, teacher.features)
         prior = teacher.scores if self.network_prior else None
@@ -290,13 +292,13 @@ class AGMMLoss(nn.Module):
         # Where the mixture knows no candidate, it has nothing to teach.
         informed = (grid.candidates & ours.known.unsqueeze(2)).any(1)
         cells = grid.valid & informed
-        unlabelled = cells & ~grid.labelled
+        unlabelled, number = cells & ~grid.labelled, cells.sum()
         confidence = self._confidence(gamma, log_probs, grid.labelled)
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
-            "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, cells.sum()),
+            "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, number),
             "mutual_features": losses.mutual_features(
-                log_gamma, teacher.scores, unlabelled, confidence, cells.sum()
+                log_gamma, teacher.scores, unlabelled, confidence, number
             ),
             "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
             "separation": losses.separation(ours.image_means, ours.present),
@@ -305,9 +307,9 @@ class AGMMLoss(nn.Module):
         present = ours.present.sum(1)
         counts = {
             "mixture_likelihood": grid.labelled.sum(),
-            "mutual": cells.sum(),
-            "mutual_features": cells.sum(),
-            "maximisation": cells.sum(),
+            "mutual": number,
+            "mutual_features": number,
+            "maximisation": number,
             "separation": (present * (present - 1) // 2).sum(),
             "absent_class": grid.valid.sum(),
         }
