@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import resize
 from agmm.datasets.windows import PictureRows, whole_picture
 from agmm.errors import ConfigError
 from agmm.inference.predict import predict_classes, predict_probabilities
+from agmm.mixture import AGMMLoss, ObjectiveOutput
 from agmm.models.segmenter import Segmenter, SegmenterOutput, build_segmenter
 from agmm.shapes import ImageArray
 
@@ -419,3 +420,95 @@ def test_same_probabilities_on_the_gpu() -> None:
 
     assert on_gpu.device.type == "cpu"
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-2)
+
+
+class Told(nn.Module):
+    """An objective that knows a posterior by the mean colour of each cell of two pixels' side."""
+
+    joint_prediction = True
+    needs = frozenset({"images"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(
+        self, logits: Tensor, features: Tensor, seeds: Tensor, *, images: Tensor
+    ) -> ObjectiveOutput:
+        assert not self.training
+        assert features.shape == images.shape
+        assert (seeds == 255).all()
+        posterior = nn.functional.avg_pool2d(images, 2).softmax(1)
+        return ObjectiveOutput(logits.sum(), {}, posterior)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_posterior_of_an_objective_multiplies_the_probabilities(*, flip: bool) -> None:
+    model, image, objective = per_pixel_segmenter(), random_image(6, 8), Told().train()
+
+    joint = predict_probabilities(
+        model, image, objective=objective, device="cpu", flip=flip, tile=None
+    )
+
+    assert objective.training
+    probs = predict_probabilities(model, image, device="cpu")
+    colours = (torch.from_numpy(image.copy()).permute(2, 0, 1) / 255).double()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (model.mean, model.std))
+    cells = nn.functional.avg_pool2d(((colours - mean) / std)[None], 2).softmax(1)
+    posterior = nn.functional.interpolate(cells, (6, 8), mode="bilinear")[0].numpy()
+    for y, x in np.ndindex(6, 8):
+        expected = probs[:, y, x].numpy() * posterior[:, y, x]
+        np.testing.assert_allclose(joint[:, y, x], expected / expected.sum(), rtol=1e-4)
+
+
+def test_classes_are_those_of_network_and_posterior() -> None:
+    model, image, objective = per_pixel_segmenter(), random_image(6, 8), Told()
+    rows: list[np.ndarray[Any, Any]] = []
+
+    predict_classes(model, whole_picture(image), rows.append, objective=objective, device="cpu")
+
+    joint = predict_probabilities(model, image, objective=objective, device="cpu")
+    assert (np.concatenate(rows) == joint.argmax(0).numpy()).all()
+    assert (joint.argmax(0) != predict_probabilities(model, image, device="cpu").argmax(0)).any()
+
+
+def test_an_objective_that_has_no_say_is_not_asked() -> None:
+    class Silent(nn.Module):
+        def forward(self, *arguments: Any) -> Any:
+            raise AssertionError(f"asked with {arguments}")
+
+    model, image = per_pixel_segmenter(), random_image(6, 8)
+    loss = AGMMLoss(3, 3, joint_prediction=False)
+    plain = predict_probabilities(model, image, device="cpu")
+    for objective in (Silent(), loss):
+        found = predict_probabilities(model, image, objective=objective, device="cpu")
+        assert torch.equal(found, plain)
+
+
+def test_the_mixture_that_has_seen_no_seed_has_no_say() -> None:
+    model, image = per_pixel_segmenter(), random_image(6, 8)
+    loss = AGMMLoss(3, 3, coherence=0.0)
+    found = predict_probabilities(model, image, objective=loss, device="cpu")
+    torch.testing.assert_close(found, predict_probabilities(model, image, device="cpu"))
+
+
+def test_the_running_mixture_decides_where_the_network_cannot() -> None:
+    head = nn.Conv2d(3, 2, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    model = segmenter(head, 2)
+    loss = AGMMLoss(2, 3, coherence=0.0, temperature=0.5)
+    loss.mixture.means = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+    loss.mixture.variances = torch.tensor([1.0, 2.0])
+    loss.mixture.mass = torch.ones(2)
+    image = random_image(1, 4)
+
+    probs = predict_probabilities(model, image, objective=loss, device="cpu")
+
+    for x in range(4):
+        feature = (image[0, x] / 255 - model.mean) / model.std
+        # (N^(1/3))^(1/T) of a mean over three channels, with T = 1/2.
+        distances = np.array([(feature**2).mean(), ((feature - 1) ** 2).mean()])
+        density = np.exp(2 * (-distances / np.array([2.0, 4.0]) - np.log([1.0, 2.0]) / 2))
+        np.testing.assert_allclose(probs[:, 0, x], density / density.sum(), rtol=1e-4)
+        assert int(loss.step) == 0

@@ -111,7 +111,7 @@ def write_overview(path: Path, runs: dict[Method, Run], data: Path) -> None:
         image = read_image(record.image)
         columns = [("picture", image)]
         for method, run in runs.items():
-            probs = predict_probabilities(run.model, image, device="cpu")
+            probs = predict_probabilities(run.model, image, objective=run.objective, device="cpu")
             columns.append((method, colorize(probs.argmax(0).byte().numpy(), colors)))
         columns.append(("truth", colorize(dense_mask(record), colors)))
         is_last = record is shown[-1]

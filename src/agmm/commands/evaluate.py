@@ -78,6 +78,7 @@ def evaluate(
         probs = predict_probabilities(
             loaded.model,
             image,
+            objective=loaded.objective,
             device=where,
             image_scale=loaded.config.image_scale,
             tile=tile,

@@ -123,6 +123,7 @@ def _streamed(
                 run.model,
                 picture,
                 write_and_tell,
+                objective=run.objective,
                 image_scale=image_scale,
                 scale=scale,
                 **options,
@@ -149,7 +150,12 @@ def _averaged(
         ) from error
     image_scale = run.config.image_scale
     probs = predict_probabilities(
-        run.model, image, image_scale=image_scale, scales=scales, **options
+        run.model,
+        image,
+        objective=run.objective,
+        image_scale=image_scale,
+        scales=scales,
+        **options,
     )
     write_index_mask(target, probs.argmax(0).numpy().astype(np.uint8), run.classes)
     if probabilities:

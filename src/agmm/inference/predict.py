@@ -14,14 +14,16 @@ from agmm.datasets.windows import PictureRows, whole_picture
 from agmm.errors import ConfigError
 from agmm.inference.blending import Block, Side, blended, tiled_side
 from agmm.inference.resizing import RowBuffer, resized_rows
-from agmm.models.segmenter import Segmenter
-from agmm.shapes import ImageArray, MaskArray
+from agmm.mixture import joint_probabilities
+from agmm.models.segmenter import Segmenter, SegmenterOutput
+from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 
 
 def predict_probabilities(
     model: Segmenter,
     image: ImageArray,
     *,
+    objective: nn.Module | None = None,
     device: torch.device | str,
     image_scale: float = 1.0,
     tile: int | None = 1024,
@@ -40,6 +42,9 @@ def predict_probabilities(
     Args:
         model: Predicts in eval mode; the mode of every submodule is restored afterwards.
         image: RGB, 0 to 255, "H W 3".
+        objective: The training's objective, on ``device``: one with ``joint_prediction`` (that of
+            ``agmm``) is asked for its posterior, by which the probabilities are multiplied. None =
+            the network alone.
         device: Where ``model`` lies.
         image_scale: Factor by which the training shrank its pictures (0.5 = half the side);
             multiplies every one of ``scales``.
@@ -69,11 +74,12 @@ def predict_probabilities(
     height, width = image.shape[:2]
     # Made outside of inference mode, so that the caller may change it or train on it.
     mean = torch.zeros(model.num_classes, height, width)
-    with _eval_mode(model), torch.inference_mode():
+    with _eval_mode(model), _eval_mode(objective), torch.inference_mode():
         for scale in scales:
             for block in _blocks(
                 model,
                 whole_picture(image),
+                objective=objective,
                 device=torch.device(device),
                 scale=scale * image_scale,
                 tile=tile,
@@ -92,6 +98,7 @@ def predict_classes(
     picture: PictureRows,
     write: Callable[[MaskArray], None],
     *,
+    objective: nn.Module | None = None,
     device: torch.device | str,
     image_scale: float = 1.0,
     tile: int | None = 1024,
@@ -109,6 +116,9 @@ def predict_classes(
         model: As for `predict_probabilities`.
         picture: Its rows are read once.
         write: Is called with the finished rows, from top to bottom, uint8, "h W".
+        objective: The training's objective, on ``device``: one with ``joint_prediction`` (that of
+            ``agmm``) is asked for its posterior, by which the probabilities are multiplied. None =
+            the network alone.
         device: Where ``model`` lies.
         image_scale: Factor by which the training shrank its pictures, above 0.
         tile: Side of a tile in pixels of the resized picture; None predicts it whole.
@@ -133,10 +143,11 @@ def predict_classes(
         [(8, 60), (32, 60)]
     """
     _check_options(image_scale, tile, overlap, [scale], batch_size)
-    with _eval_mode(model), torch.inference_mode():
+    with _eval_mode(model), _eval_mode(objective), torch.inference_mode():
         blocks = _blocks(
             model,
             picture,
+            objective=objective,
             device=torch.device(device),
             scale=scale * image_scale,
             tile=tile,
@@ -161,6 +172,7 @@ def _blocks(
     model: Segmenter,
     picture: PictureRows,
     *,
+    objective: nn.Module | None,
     device: torch.device,
     scale: float,
     tile: int | None,
@@ -177,7 +189,7 @@ def _blocks(
     batches = iter(lambda: list(itertools.islice(tiles, at_once)), [])
     # Chained, as the variable of a loop would keep a tile while the next batch is predicted.
     predicted = itertools.chain.from_iterable(
-        _predict_batch(model, torch.stack(batch).to(device), flip) for batch in batches
+        _predict_batch(model, objective, torch.stack(batch).to(device), flip) for batch in batches
     )
     return blended(predicted, rows, columns, model.num_classes)
 
@@ -193,28 +205,51 @@ def _tiles(picture: PictureRows, rows: Side, columns: Side) -> Iterator[UInt8[Te
 
 
 def _predict_batch(
-    model: Segmenter, pictures: UInt8[Tensor, "b 3 h w"], flip: bool
+    model: Segmenter,
+    objective: nn.Module | None,
+    pictures: UInt8[Tensor, "b 3 h w"],
+    flip: bool,
 ) -> Iterator[Float32[Tensor, "k h w"]]:
     """Probabilities of each picture, in main memory: of the logits there is no second batch."""
     images = normalise(pictures, model.mean, model.std)
-    logits = model(images).logits
-    mirrored = model(images.flip(-1)).logits if flip else None
-    for index in range(len(logits)):
-        if mirrored is None:
-            yield _softmax(logits[index])
-        else:
-            yield (_softmax(logits[index]) + _softmax(mirrored[index]).flip(-1)) / 2
+    plain = _probabilities(model, objective, images)
+    if not flip:
+        yield from plain
+        return
+    mirrored = _probabilities(model, objective, images.flip(-1))
+    for one, other in zip(plain, mirrored, strict=True):
+        yield (one + other.flip(-1)) / 2
 
 
-def _softmax(logits: Float[Tensor, "k h w"]) -> Float32[Tensor, "k h w"]:
-    return logits.float().softmax(0).cpu()
+def _probabilities(
+    model: Segmenter, objective: nn.Module | None, images: Float[Tensor, "b 3 h w"]
+) -> Iterator[Float32[Tensor, "k h w"]]:
+    output = model(images)
+    posterior = None
+    if objective is not None and getattr(objective, "joint_prediction", False):
+        posterior = _posterior(objective, output, images)
+    for index, logits in enumerate(output.logits):
+        probs = logits.float().softmax(0)
+        if posterior is not None:
+            probs = joint_probabilities(probs[None], posterior[index, None])[0]
+        yield probs.cpu()
+
+
+def _posterior(objective: nn.Module, output: SegmenterOutput, images: Tensor) -> Tensor:
+    """What the objective knows of the classes of images without labels, "b k h w"."""
+    size = (len(images), *images.shape[2:])
+    unlabelled = torch.full(size, IGNORE_INDEX, dtype=torch.int64, device=images.device)
+    needed = {"images": images} if "images" in getattr(objective, "needs", ()) else {}
+    result: Tensor = objective(output.logits, output.features, unlabelled, **needed).posterior
+    return result.float()
 
 
 @contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def _eval_mode(model: nn.Module | None) -> Iterator[None]:
     # train() would also wake submodules that the training keeps frozen in eval mode.
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    training = [] if model is None else [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-DISTANCES = (1, 2, 4)
+DISTANCES = (1, 2, 4, 8)
 """Cells from a cell to its neighbours."""
 OFFSETS = tuple(
     (distance * down, distance * right)
@@ -23,7 +23,7 @@ OFFSETS = tuple(
 )
 COLOUR_WIDTH = 0.5
 """Difference of colour that neighbours of one class may have, in the units of the colours."""
-MEAN_FIELD_STEPS = 3
+MEAN_FIELD_STEPS = 5
 
 
 def affinities(

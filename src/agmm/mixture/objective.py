@@ -97,6 +97,8 @@ class AGMMLoss(nn.Module):
             `agreement`, the probability that the network gives to what it is to learn, `Σ r p`; or
             nothing (`none`).
         teacher: whether `agmm train` gives it the network with averaged weights as teacher.
+        joint_prediction: whether pictures are predicted like pseudo labels, by `p` times the
+            posterior (of the running centres, as a picture has no seeds); else by `p` alone.
 
     Attributes:
         mixture: the running means, variances and masses of all components.
@@ -120,27 +122,28 @@ class AGMMLoss(nn.Module):
         feature_channels: int,
         *,
         partial_cross_entropy: float = 1.0,
-        mixture_likelihood: float = 0.03,
-        mutual: float = 0.1,
-        mutual_features: float = 0.1,
-        maximisation: float = 0.01,
-        separation: float = 0.01,
+        mixture_likelihood: float = 0.0,
+        mutual: float = 1.0,
+        mutual_features: float = 0.0,
+        maximisation: float = 0.0,
+        separation: float = 0.0,
         absent_class: float = 0.1,
         warmup_steps: int = 1000,
         step_size: float = 0.1,
-        unlabelled_weight: float = 0.1,
+        unlabelled_weight: float = 0.0,
         centres: Centres = "image",
         variance: Variance = "class",
         components: int = 1,
-        running_share: float = 0.0,
+        running_share: float = 0.1,
         variance_floor: float = 1e-4,
-        temperature: float = 0.1,
+        temperature: float = 2.0,
         normalise_features: bool = False,
         appearance: float = 0.0,
-        coherence: float = 0.0,
-        network_prior: bool = False,
-        confidence: Confidence = "largest",
+        coherence: float = 10.0,
+        network_prior: bool = True,
+        confidence: Confidence = "agreement",
         teacher: bool = True,
+        joint_prediction: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(num_classes, feature_channels)
@@ -166,6 +169,7 @@ class AGMMLoss(nn.Module):
         self.coherence = coherence
         self.network_prior = network_prior
         self.confidence = confidence
+        self.joint_prediction = joint_prediction
         self._check_options()
         given: dict[Need, bool] = {"teacher": teacher, "images": appearance > 0 or coherence > 0}
         self.needs = frozenset(need for need, wanted in given.items() if wanted)
@@ -204,9 +208,10 @@ class AGMMLoss(nn.Module):
                 cells count as of one colour.
 
         Returns:
-            Loss, terms, and posterior of the mixture alone (seeds and `p` left aside). The terms
-            are named like the weights and sum up to the loss. The posterior is that of the
-            teacher's features where there is a teacher and no term moves the network's.
+            Loss, terms, and posterior. The terms are named like the weights and sum up to the
+            loss. The posterior is what the E step knows of a cell besides its own seeds and the
+            network's `p`: mixture and neighbours. Times `p` it gives pseudo labels and, for images
+            without seeds, predictions.
 
         Raises:
             InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
@@ -231,7 +236,7 @@ class AGMMLoss(nn.Module):
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
                 teacher = self._teacher(teacher_logits, teacher_features, valid, colours, grid)
-            terms, counts, log_gamma = self._mixture_terms(grid, teacher, colours)
+            terms, counts, opinion = self._mixture_terms(grid, teacher, colours)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
@@ -252,7 +257,7 @@ class AGMMLoss(nn.Module):
             loss = torch.stack(list(terms.values())).sum()
         if self.training:
             self.step = self.step + 1  # replaced for the reason of RunningMixture.update
-        posterior = log_gamma.detach().exp()
+        posterior = opinion.exp()
         if grid.classes is not None:
             posterior = grid.classes.put(posterior)
         return ObjectiveOutput(
@@ -264,7 +269,10 @@ class AGMMLoss(nn.Module):
     def _mixture_terms(
         self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Terms, unweighted, what each is a mean over, and log-posterior; updates the mixture."""
+        """Terms, unweighted, what each is a mean over, and log-posterior; updates the mixture.
+
+        The posterior is that of the E step without the network's `p`.
+        """
         scores = grid.logits.detach()
         if grid.classes is None:
             log_probs, absent = softmax_terms(grid.logits, grid.all_candidates)
@@ -289,6 +297,7 @@ class AGMMLoss(nn.Module):
             weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))
             joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
         gamma = e_step(joint, grid.shares, grid.labelled)
+        opinion = joint if prior is None else (joint - prior).log_softmax(1)
         # Where the mixture knows no candidate, it has nothing to teach.
         informed = (grid.candidates & ours.known.unsqueeze(2)).any(1)
         cells = grid.valid & informed
@@ -316,7 +325,7 @@ class AGMMLoss(nn.Module):
         if self.training:
             weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
             self._m_step(gamma * weights.unsqueeze(1), teacher.features, theirs, grid)
-        return terms, counts, log_gamma
+        return terms, counts, opinion
 
     def _teacher(
         self,

@@ -23,6 +23,29 @@ class PseudoLabels(NamedTuple):
     confidence: Tensor
 
 
+def joint_probabilities(
+    probs: Float[Tensor, "b k H W"], posterior: Float[Tensor, "b k h w"]
+) -> Float[Tensor, "b k H W"]:
+    """Probabilities `p·γ / Σ p·γ`.
+
+    Args:
+        probs: softmax of the network.
+        posterior: posterior of the mixture (`ObjectiveOutput.posterior`); it is enlarged
+            bilinearly to the size of `probs`.
+
+    Returns:
+        Probabilities of the classes; `p` itself where no class has any.
+
+    Example:
+        >>> probs, posterior = torch.full((1, 2, 1, 1), 0.5), torch.tensor([[[[0.2]], [[0.8]]]])
+        >>> joint_probabilities(probs, posterior).flatten().tolist()
+        [0.2, 0.8]
+    """
+    scores = _product(probs, posterior)
+    total = scores.sum(1, keepdim=True)
+    return torch.where(total > 0, scores / total.clamp(min=torch.finfo(scores.dtype).tiny), probs)
+
+
 @torch.no_grad()
 def pseudo_labels(
     probs: Float[Tensor, "b k H W"],
@@ -61,10 +84,7 @@ def pseudo_labels(
         )
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold: expected 0 to 1, got {threshold}; try 0.8")
-    size = (probs.shape[2], probs.shape[3])
-    if posterior.shape[2:] != size:
-        posterior = functional.interpolate(posterior, size, mode="bilinear", align_corners=False)
-    scores = probs.to(torch.promote_types(probs.dtype, torch.float32)) * posterior
+    scores = _product(probs, posterior)
     if candidates is not None:
         if candidates.ndim == 2:
             candidates = candidates[:, :, None, None]
@@ -73,3 +93,11 @@ def pseudo_labels(
     confidence = best / scores.sum(1).clamp(min=torch.finfo(scores.dtype).tiny)
     unsure = (confidence < threshold) | (best == 0)
     return PseudoLabels(masks.masked_fill(unsure, IGNORE_INDEX), confidence)
+
+
+def _product(probs: Tensor, posterior: Tensor) -> Tensor:
+    """`p·γ` at the size of `p`, in 32 bits or more."""
+    if posterior.shape[2:] != probs.shape[2:]:
+        size = (probs.shape[2], probs.shape[3])
+        posterior = functional.interpolate(posterior, size, mode="bilinear", align_corners=False)
+    return probs.to(torch.promote_types(probs.dtype, torch.float32)) * posterior

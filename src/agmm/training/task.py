@@ -133,7 +133,11 @@ class SegmentationTask(L.LightningModule):
         averaged = self.averaged.module
         assert isinstance(averaged, Segmenter)
         probs = predict_probabilities(
-            averaged, image, image_scale=self.config.image_scale, device=self.device
+            averaged,
+            image,
+            objective=self.objective,
+            image_scale=self.config.image_scale,
+            device=self.device,
         )
         counts = confusion_matrix(
             probs.argmax(0), torch.from_numpy(truth).long(), self.model.num_classes
