@@ -93,7 +93,6 @@ class Components(NamedTuple):
         image_means: centres of the image's own seeds, `b k d`.
         present: classes of which the image has seeds, `b k`.
         known: classes that have a centre, from the image or from past ones, `b k`.
-        distances: mean squared distances to each component, `b k·m n`.
         likelihood: log-likelihood of the classes, `b k n`; 0 for unknown ones.
         shares: share of each component in its class, `b k m n`; None if a class is one component.
         allowed: classes over which a cell's posterior is spread, `b k n`.
@@ -102,7 +101,6 @@ class Components(NamedTuple):
     image_means: Tensor
     present: Tensor
     known: Tensor
-    distances: Tensor
     likelihood: Tensor
     shares: Tensor | None
     allowed: Tensor
@@ -170,7 +168,7 @@ def image_components(
     # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
     likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
     allowed = allowed_classes(candidates, known)
-    return Components(image_means, present, known, distances, likelihood, split, allowed)
+    return Components(image_means, present, known, likelihood, split, allowed)
 
 
 def component_rows(chosen: Int64[Tensor, "b k"], components: int) -> Int64[Tensor, "b c"]:

@@ -350,9 +350,7 @@ class AGMMLoss(nn.Module):
         if grid.classes is not None:
             rows = component_rows(grid.classes.chosen, self.choices.components)
         spread = spread_over_components(weights, features, grid.labelled, components, grid.classes)
-        statistics = sufficient_statistics(
-            spread, features, components.distances, rows, len(self.mixture.mass)
-        )
+        statistics = sufficient_statistics(spread, features, rows, len(self.mixture.mass))
         self.mixture.update(statistics, self.step_size)
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:

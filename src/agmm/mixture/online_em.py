@@ -20,12 +20,12 @@ class SufficientStatistics(NamedTuple):
     Attributes:
         mass: `Σ γ`, shape `k`.
         sums: `Σ γ f`, shape `k d`.
-        scatter: `Σ γ d²`, shape `k`.
+        squares: `Σ γ ‖f‖² / d`, shape `k`.
     """
 
     mass: Tensor
     sums: Tensor
-    scatter: Tensor
+    squares: Tensor
 
 
 def e_step(
@@ -54,16 +54,14 @@ def e_step(
 def sufficient_statistics(
     responsibilities: Float[Tensor, "b k n"],
     features: Float[Tensor, "b d n"],
-    distances: Float[Tensor, "b k n"],
     classes: Int64[Tensor, "b k"] | None = None,
     num_classes: int | None = None,
 ) -> SufficientStatistics:
-    """Sums over all cells of the batch: `Σγ`, `Σγ f`, `Σγ d²`. No gradient.
+    """Sums over all cells of the batch: `Σγ`, `Σγ f`, `Σγ ‖f‖²/d`. No gradient.
 
     Args:
         responsibilities: weight of every cell for every class, 0 for cells that do not count.
         features: features of the cells.
-        distances: mean squared distances to the centres that the variance shall refer to.
         classes: which classes these are in each image; None = all of them, in order.
         num_classes: number of all classes, given with `classes`.
 
@@ -72,22 +70,20 @@ def sufficient_statistics(
 
     Example:
         >>> ones = torch.ones(1, 1, 2)
-        >>> sufficient_statistics(ones, torch.tensor([[[1.0, 3.0]]]), ones).sums.item()
+        >>> sufficient_statistics(ones, torch.tensor([[[1.0, 3.0]]])).sums.item()
         4.0
     """
-    weights, features, distances = responsibilities.detach(), features.detach(), distances.detach()
-    sums = weights @ features.mT  # b k d
+    weights, features = responsibilities.detach(), features.detach()
+    mass, sums = weights.sum(2), weights @ features.mT  # b k, b k d
+    squares = (weights @ features.square().mean(1).unsqueeze(2)).squeeze(2)
     if classes is None or num_classes is None:
-        return SufficientStatistics(
-            mass=weights.sum((0, 2)), sums=sums.sum(0), scatter=(weights * distances).sum((0, 2))
-        )
-    mass, scatter = weights.sum(2), (weights * distances).sum(2)
+        return SufficientStatistics(*(part.sum(0) for part in (mass, sums, squares)))
     return SufficientStatistics(
         *(
             part.new_zeros(num_classes, *part.shape[2:]).index_add_(
                 0, classes.flatten(), part.flatten(0, 1)
             )
-            for part in (mass, sums, scatter)
+            for part in (mass, sums, squares)
         )
     )
 
@@ -95,7 +91,7 @@ def sufficient_statistics(
 def m_step(
     statistics: SufficientStatistics,
 ) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
-    """Parameters of highest likelihood: `μ = Σγf / Σγ`, `σ² = Σγd² / Σγ`.
+    """Parameters of highest likelihood: `μ = Σγf / Σγ`, `σ² = Σγ‖f − μ‖² / (d Σγ)`.
 
     Args:
         statistics: sums over the data.
@@ -107,10 +103,11 @@ def m_step(
         >>> one = torch.ones(1)
         >>> means, variances = m_step(SufficientStatistics(2 * one, torch.ones(1, 3), one))
         >>> means.tolist(), variances.tolist()
-        ([[0.5, 0.5, 0.5]], [0.5])
+        ([[0.5, 0.5, 0.5]], [0.25])
     """
     mass = torch.where(statistics.mass > 0, statistics.mass, 1)
-    return statistics.sums / mass.unsqueeze(1), statistics.scatter / mass
+    means = statistics.sums / mass.unsqueeze(1)
+    return means, (statistics.squares / mass - means.square().mean(1)).clamp(min=0)
 
 
 def sum_over_ranks(statistics: SufficientStatistics) -> SufficientStatistics:
@@ -135,7 +132,7 @@ def sum_over_ranks(statistics: SufficientStatistics) -> SufficientStatistics:
     return SufficientStatistics(
         mass=message[:num_classes],
         sums=message[num_classes:-num_classes].view(num_classes, channels),
-        scatter=message[-num_classes:],
+        squares=message[-num_classes:],
     )
 
 
@@ -168,7 +165,8 @@ class RunningMixture(nn.Module):
 
     The averaged statistics `S ← (1 − η)·S + η·S_batch` are kept as parameters and mass, which is
     the same without dividing small numbers by small numbers: with
-    `η_k = η·m_k / ((1 − η)·M_k + η·m_k)` the parameters move by `θ_k ← θ_k + η_k·(θ_batch − θ_k)`.
+    `η_k = η·m_k / ((1 − η)·M_k + η·m_k)` the means move by `μ_k ← μ_k + η_k·(μ_batch − μ_k)`, and
+    `σ²_k ← (1 − η_k)·(σ²_k + η_k·‖μ_batch − μ_k‖²/d) + η_k·σ²_batch`.
     A class without mass in the batch keeps everything exactly; its first batch is taken as it is.
 
     Args:
@@ -218,6 +216,7 @@ class RunningMixture(nn.Module):
         mass = torch.where(self.mass > 0, moved, statistics.mass)
         gain = torch.where(self.mass > 0, step_size * statistics.mass, statistics.mass)
         share = torch.where(seen, gain / torch.where(seen, mass, 1), 0)
+        between = share * (means - self.means).square().mean(1)
         self.means = torch.lerp(self.means, means, share.unsqueeze(1))
-        self.variances = torch.lerp(self.variances, variances, share)
+        self.variances = torch.lerp(self.variances + between, variances, share)
         self.mass = torch.where(seen, mass, self.mass)

@@ -37,9 +37,9 @@ def joint_probabilities(
         Probabilities of the classes; `p` itself where no class has any.
 
     Example:
-        >>> probs, posterior = torch.full((1, 2, 1, 1), 0.5), torch.tensor([[[[0.2]], [[0.8]]]])
+        >>> probs, posterior = torch.full((1, 2, 1, 1), 0.5), torch.tensor([[[[0.25]], [[0.75]]]])
         >>> joint_probabilities(probs, posterior).flatten().tolist()
-        [0.2, 0.8]
+        [0.25, 0.75]
     """
     scores = _product(probs, posterior)
     total = scores.sum(1, keepdim=True)
