@@ -13,6 +13,7 @@ from agmm.mixture.compact import choose_classes, class_logits, compact_grid
 from agmm.mixture.gaussian import squared_distances, weighted_means
 from agmm.mixture.grid import few_pixels, reduce_to_grid
 from agmm.mixture.kernels import image_mixture, pixel_logits
+from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
 Make = Callable[..., Batch]
@@ -71,7 +72,7 @@ def test_same_as_with_all_classes_and_pixels(
     batches[1]["seeds"].fill_(255)  # then the classes are known from before
     for prior in (False, True):
         one, two = (
-            AGMMLoss(20, 3, **WEIGHTS, absent_class=1.0, warmup_steps=2, network_prior=prior)
+            plain_loss(20, 3, **WEIGHTS, absent_class=1.0, warmup_steps=2, network_prior=prior)
             for _ in range(2)
         )
         picked = results(one, batches)
@@ -143,7 +144,9 @@ def test_logits_of_some_classes(make_batch: Make, interleaved: bool) -> None:
 def test_no_padding_is_as_no_mask(make_batch: Make, labelled: float) -> None:
     batch = make_batch(teacher=True, candidates="image", labelled=labelled)
     masked = batch | {"valid": torch.ones_like(batch["seeds"], dtype=torch.bool)}
-    ours, plain = (results(AGMMLoss(4, 3, **WEIGHTS), [given, given]) for given in (masked, batch))
+    ours, plain = (
+        results(plain_loss(4, 3, **WEIGHTS), [given, given]) for given in (masked, batch)
+    )
     torch.testing.assert_close(ours, plain)
 
 

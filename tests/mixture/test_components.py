@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agmm.errors import ConfigError
-from agmm.mixture import AGMMLoss, kernel_density
+from agmm.mixture import kernel_density
 from agmm.mixture.components import Choices, image_components
 from agmm.mixture.equipartition import equipartition
 from agmm.mixture.online_em import RunningMixture
+from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
 Make = Callable[..., Batch]
@@ -159,7 +160,7 @@ def test_equipartition_shares_the_cells_equally(seed: int, cells: int, parts: in
 
 
 def test_components_of_a_class_find_its_two_clusters() -> None:
-    objective = AGMMLoss(2, 2, centres="running", components=2, temperature=0.1, step_size=0.5)
+    objective = plain_loss(2, 2, centres="running", components=2, temperature=0.1, step_size=0.5)
     generator = torch.Generator().manual_seed(0)
     clusters = torch.tensor([[4.0, 0.0], [-4.0, 0.0], [0.0, 6.0]])
     seeds = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]]).view(1, 1, 8)
@@ -206,7 +207,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("teacher", [False, True])
 def test_every_variant_trains(make_batch: Make, variant: dict[str, Any], teacher: bool) -> None:
-    objective = AGMMLoss(4, 3, **{**ALL_TERMS, **variant}).double()
+    objective = plain_loss(4, 3, **{**ALL_TERMS, **variant}).double()
     images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
     for seed in range(3):
         # In the last step images have few classes, so that only some are computed.
@@ -232,7 +233,7 @@ def test_leaving_classes_out_changes_nothing(
     for few in (True, False):
         if not few:
             monkeypatch.setattr("agmm.mixture.compact.choose_classes", lambda *_: None)
-        objective = AGMMLoss(9, 3, **{**ALL_TERMS, **variant}).double()
+        objective = plain_loss(9, 3, **{**ALL_TERMS, **variant}).double()
         images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
         for seed in range(3):
             batch = make_batch(seed=seed, classes=9, candidates="image", teacher=True)
@@ -247,7 +248,7 @@ def test_leaving_classes_out_changes_nothing(
 def test_normalised_features_make_the_length_irrelevant(make_batch: Make) -> None:
     losses = []
     for factor in (1.0, 7.0):
-        objective = AGMMLoss(4, 3, **ALL_TERMS, normalise_features=True).double()
+        objective = plain_loss(4, 3, **ALL_TERMS, normalise_features=True).double()
         for seed in range(2):
             batch = make_batch(seed=seed)
             out = objective(**{**batch, "features": factor * batch["features"]})
@@ -256,7 +257,7 @@ def test_normalised_features_make_the_length_irrelevant(make_batch: Make) -> Non
 
 
 def test_seeds_alone_make_centres_of_the_seeds(make_batch: Make) -> None:
-    objective = AGMMLoss(4, 3, unlabelled_weight=0.0).double()
+    objective = plain_loss(4, 3, unlabelled_weight=0.0).double()
     batch = make_batch(pixels=(3, 4), labelled=0.5)
     objective(**batch)
     features, seeds = batch["features"].detach().movedim(1, -1), batch["seeds"]
@@ -265,14 +266,14 @@ def test_seeds_alone_make_centres_of_the_seeds(make_batch: Make) -> None:
 
 
 def test_needs_say_what_a_call_takes() -> None:
-    assert AGMMLoss(2, 3).needs == {"teacher"}
-    assert AGMMLoss(2, 3, teacher=False, appearance=1.0).needs == {"images"}
-    assert AGMMLoss(2, 3, coherence=1.0).needs == {"teacher", "images"}
+    assert plain_loss(2, 3).needs == {"teacher"}
+    assert plain_loss(2, 3, teacher=False, appearance=1.0).needs == {"images"}
+    assert plain_loss(2, 3, coherence=1.0).needs == {"teacher", "images"}
 
 
 def test_without_an_image_all_cells_are_of_one_colour(make_batch: Make) -> None:
     options = {**ALL_TERMS, "appearance": 1.0, "coherence": 1.0}
-    without, grey, coloured = (AGMMLoss(4, 3, **options).double() for _ in range(3))
+    without, grey, coloured = (plain_loss(4, 3, **options).double() for _ in range(3))
     images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
     for seed in range(2):
         batch = make_batch(seed=seed)
@@ -304,4 +305,4 @@ def test_unknown_choices_are_refused(options: dict[str, Any], message: str) -> N
 def test_an_unknown_confidence_is_refused() -> None:
     wrong: Any = "sure"
     with pytest.raises(ConfigError, match="confidence: expected one of largest, agreement, none"):
-        AGMMLoss(4, 3, confidence=wrong)
+        plain_loss(4, 3, confidence=wrong)

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agmm.errors import ConfigError, InputError
 from agmm.mixture import AGMM2023Loss, AGMMLoss, inputs
+from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
 Make = Callable[..., Batch]
@@ -36,7 +37,7 @@ def steps(objective: torch.nn.Module, make_batch: Make, number: int = 2, **optio
 def build_full(build: Build, classes: int = 4, channels: int = 3) -> torch.nn.Module:
     """The objective with all terms and without warm-up."""
     if build is AGMMLoss:
-        return AGMMLoss(classes, channels, **WEIGHTS, warmup_steps=0)
+        return plain_loss(classes, channels, **WEIGHTS, warmup_steps=0)
     return AGMM2023Loss(classes, channels)
 
 
@@ -209,7 +210,7 @@ def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
     off = dict.fromkeys(
         ("mutual", "mutual_features", "maximisation", "separation", "absent_class"), 0.0
     )
-    objective = AGMMLoss(4, 3, **{**WEIGHTS, **off})
+    objective = plain_loss(4, 3, **{**WEIGHTS, **off})
     batch = make_batch(dtype=torch.float32)
     objective(**batch).loss.backward()
     unlabelled = (batch["seeds"] == 255).unsqueeze(1)
@@ -220,7 +221,7 @@ def test_unlabelled_pixels_have_no_gradient_without_the_self_supervised_terms(
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_term_without_weight_is_zero(make_batch: Make, name: str) -> None:
     batch = make_batch(candidates="image")
-    objective = AGMMLoss(4, 3, **{**WEIGHTS, name: 0.0}, warmup_steps=0)
+    objective = plain_loss(4, 3, **{**WEIGHTS, name: 0.0}, warmup_steps=0)
     terms = objective(**batch).terms
     assert set(terms) == set(WEIGHTS)
     assert terms[name] == 0
@@ -232,7 +233,7 @@ def test_gradient(make_batch: Make, build: Build) -> None:
     # The mutual teaching stops gradients, which finite differences cannot see.
     objective: torch.nn.Module = AGMM2023Loss(4, 3)
     if build is AGMMLoss:
-        objective = AGMMLoss(
+        objective = plain_loss(
             4, 3, **{**WEIGHTS, "mutual": 0.0, "mutual_features": 0.0}, warmup_steps=0,
             network_prior=False, confidence="none",
         ).double()  # fmt: skip
@@ -251,7 +252,7 @@ def test_gradient(make_batch: Make, build: Build) -> None:
 def test_separable_classes_are_told_apart_from_a_few_seeds() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = 1.5 * torch.randn(5, 32, generator=generator)  # the classes' own variance is 1
-    objective = AGMMLoss(5, 32, step_size=0.1, temperature=0.1)
+    objective = plain_loss(5, 32, step_size=0.1, temperature=0.1)
     for _ in range(20):
         labels = torch.randint(5, (2, 16, 16), generator=generator)
         features = centres[labels] + torch.randn(2, 16, 16, 32, generator=generator)
@@ -267,7 +268,7 @@ def test_separable_classes_are_told_apart_from_a_few_seeds() -> None:
 
 
 def test_warmup_rises_and_counts_training_steps_only(make_batch: Make) -> None:
-    objective = AGMMLoss(4, 3, **WEIGHTS, warmup_steps=4, step_size=1.0).double()
+    objective = plain_loss(4, 3, **WEIGHTS, warmup_steps=4, step_size=1.0).double()
     batch = make_batch()
     values = []
     for _ in range(6):
@@ -282,7 +283,7 @@ def test_warmup_rises_and_counts_training_steps_only(make_batch: Make) -> None:
 
 
 def test_evaluation_changes_no_state(make_batch: Make) -> None:
-    objective = AGMMLoss(4, 3)
+    objective = plain_loss(4, 3)
     objective(**make_batch())
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     objective.eval()
@@ -291,7 +292,7 @@ def test_evaluation_changes_no_state(make_batch: Make) -> None:
 
 
 def test_state_dict_resumes_exactly(make_batch: Make) -> None:
-    straight, resumed = (AGMMLoss(4, 3, **WEIGHTS, warmup_steps=5) for _ in range(2))
+    straight, resumed = (plain_loss(4, 3, **WEIGHTS, warmup_steps=5) for _ in range(2))
     steps(straight, make_batch, number=3)
     resumed.load_state_dict(straight.state_dict())
     batch = make_batch(seed=7, labelled=0.05)
@@ -376,7 +377,7 @@ def test_values_on_an_accelerator_are_not_looked_at() -> None:
 def test_padding_needs_no_candidates(make_batch: Make) -> None:
     batch = make_batch(padding=True, candidates="pixel", pixels=(3, 4))
     batch["candidates"] &= batch["valid"].unsqueeze(1)
-    assert AGMMLoss(4, 3)(**batch).loss.isfinite()
+    assert plain_loss(4, 3)(**batch).loss.isfinite()
 
 
 @pytest.mark.parametrize(
@@ -391,4 +392,4 @@ def test_padding_needs_no_candidates(make_batch: Make) -> None:
 def test_wrong_options_are_named(name: str, value: float) -> None:
     options: dict[str, Any] = {"num_classes": 4, "feature_channels": 3, name: value}
     with pytest.raises(ConfigError, match=f"^{name}: expected .* got "):
-        AGMMLoss(**options)
+        plain_loss(**options)

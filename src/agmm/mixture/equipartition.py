@@ -61,7 +61,7 @@ def spread_over_components(
 
     Example:
         >>> one = torch.ones(1, 1, 2)
-        >>> mixture = Components(one, one > 0, one > 0, one, None, one > 0)
+        >>> mixture = Components(one, one > 0, one > 0, one, one, None, one > 0)
         >>> spread_over_components(one, one, one[0] > 0, mixture, None).tolist()
         [[[1.0, 1.0]]]
     """

@@ -85,8 +85,9 @@ class AGMMLoss(nn.Module):
             1; at 0 it only stands in for classes without seeds in the image.
         variance_floor: smallest variance of a class.
         temperature: T, above 0; the posterior is that of `N^(1/T)`, as if 1/T channels were
-            independent. At 1 it is so soft that the variances grow to that of
-            all cells together and the posterior stays flat even for separable classes (measured).
+            independent.
+        prediction_temperature: the same for images without seeds, such as those to predict, of
+            which the running centres know less.
         normalise_features: whether the mixture sees features of equal length.
         appearance: weight of colour and position as further channels of the mixture; 0 = none.
             Colour needs `images`.
@@ -136,7 +137,8 @@ class AGMMLoss(nn.Module):
         components: int = 1,
         running_share: float = 0.1,
         variance_floor: float = 1e-4,
-        temperature: float = 2.0,
+        temperature: float = 0.3,
+        prediction_temperature: float = 2.0,
         normalise_features: bool = False,
         appearance: float = 0.0,
         coherence: float = 10.0,
@@ -162,7 +164,13 @@ class AGMMLoss(nn.Module):
         self.step_size = step_size
         self.unlabelled_weight = unlabelled_weight
         self.choices = Choices(
-            centres, variance, components, running_share, variance_floor, temperature
+            centres,
+            variance,
+            components,
+            running_share,
+            variance_floor,
+            temperature,
+            prediction_temperature,
         )
         self.normalise_features = normalise_features
         self.appearance = appearance
@@ -286,13 +294,13 @@ class AGMMLoss(nn.Module):
             else:
                 asked = teacher.features
             ours = theirs = self._components(grid, asked)
-            log_gamma = log_posterior(self._evidence(ours), ours.allowed)
+            log_gamma = log_posterior(_evidence(ours), ours.allowed)
         if teacher is None:
             teacher = Teacher(scores, asked)
         elif moving:
             theirs = self._components(grid, teacher.features)
         prior = teacher.scores if self.network_prior else None
-        joint = log_posterior(self._evidence(theirs).detach(), theirs.allowed, prior)
+        joint = log_posterior(_evidence(theirs).detach(), theirs.allowed, prior)
         if self.coherence:
             weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))
             joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
@@ -382,10 +390,6 @@ class AGMMLoss(nn.Module):
             for name in ("mixture_likelihood", "mutual_features", "maximisation", "separation")
         )
 
-    def _evidence(self, components: Components) -> Tensor:
-        """Log-likelihood of a few channels together, where `likelihood` is that of their mean."""
-        return components.likelihood / self.choices.temperature
-
     def _confidence(self, gamma: Tensor, log_probs: Tensor, labelled: Tensor) -> Tensor:
         """How much each cell counts, `b n`: labelled 1, the others as we choose. No gradient."""
         if self.confidence == "none":
@@ -420,3 +424,8 @@ class AGMMLoss(nn.Module):
             if not 0 <= value < float("inf"):
                 raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
         self.choices.check()
+
+
+def _evidence(components: Components) -> Tensor:
+    """Log-likelihood of a few channels together, where `likelihood` is that of their mean."""
+    return components.likelihood / components.temperature
