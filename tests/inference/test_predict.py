@@ -495,9 +495,9 @@ def test_the_mixture_that_has_seen_no_seed_has_no_say() -> None:
 def test_the_running_mixture_decides_where_the_network_cannot() -> None:
     head = nn.Conv2d(3, 2, 1)
     nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
     model = segmenter(head, 2)
-    loss = AGMMLoss(2, 3, coherence=0.0, temperature=0.5)
+    loss = AGMMLoss(2, 3, coherence=0.0, prediction_temperature=0.5)
     loss.mixture.means = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
     loss.mixture.variances = torch.tensor([1.0, 2.0])
     loss.mixture.mass = torch.ones(2)

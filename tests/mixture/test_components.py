@@ -28,7 +28,7 @@ ALL_TERMS: dict[str, Any] = {
 def choices(**changes: Any) -> Choices:
     defaults: dict[str, Any] = {
         "centres": "image", "variance": "class", "components": 1, "running_share": 0.0,
-        "variance_floor": 1e-4, "temperature": 0.5,
+        "variance_floor": 1e-4, "temperature": 0.5, "prediction_temperature": 0.5,
     }  # fmt: skip
     return Choices(**{**defaults, **changes})
 
@@ -132,7 +132,7 @@ def test_several_components_are_a_mean_of_gaussians() -> None:
     features, every = torch.tensor([[[0.0]]]), torch.ones(1, 2, 1, dtype=torch.bool)
     result = image_components(
         features, torch.zeros(1, 2, 1), every, mixture,
-        choices(centres="running", components=2, temperature=1.0),
+        choices(centres="running", components=2, prediction_temperature=1.0),
     )  # fmt: skip
     first, second = 1.0, math.exp(-2)  # d² = 0 and 4, variance 1
     assert result.likelihood[0, 0, 0].item() == pytest.approx(math.log((first + second) / 2))

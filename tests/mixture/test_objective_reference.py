@@ -78,7 +78,7 @@ class SlowAGMM:
         self.squares = np.zeros(classes)
         self.step = 0
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
-        self.temperature, self.share = options["temperature"], options["share"]
+        self.temperatures, self.share = options["temperatures"], options["share"]
         self.prior, self.confidence = options["prior"], options["confidence"]
 
     def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
@@ -114,17 +114,18 @@ class SlowAGMM:
     def explain(self, cell: dict[str, Any], parameters: Parameters) -> dict[str, np.ndarray]:
         """Likelihood and posterior of a cell, and γ if it has no label."""
         means, variances, known, present = parameters
+        temperature = self.temperatures[0 if present.any() else 1]
         distance = ((cell["f"] - means) ** 2).mean(1)
         likelihood = np.where(known, -distance / (2 * variances) - 0.5 * np.log(variances), 0)
         for k in np.flatnonzero((self.mass > 0) & (self.share > 0)):
             apart = ((cell["f"] - self.sums[k] / self.mass[k]) ** 2).mean()
             past = -apart / (2 * variances[k]) - 0.5 * np.log(variances[k])
-            density = self.share * np.exp(past / self.temperature)
+            density = self.share * np.exp(past / temperature)
             if present[k]:
-                density += (1 - self.share) * np.exp(likelihood[k] / self.temperature)
-            likelihood[k] = self.temperature * np.log(density)
+                density += (1 - self.share) * np.exp(likelihood[k] / temperature)
+            likelihood[k] = temperature * np.log(density)
         allowed = cell["c"] & known if (cell["c"] & known).any() else cell["c"]
-        evidence = likelihood / self.temperature
+        evidence = likelihood / temperature
         p = softmax(cell["logits"], np.ones(len(known), dtype=bool))
         return {
             "likelihood": likelihood,
@@ -218,12 +219,12 @@ def test_equals_the_slow_reading(
     choices: dict[str, Any] = {"all": "largest", "image": "none", "pixel": "agreement"}
     confidence = choices[candidates]
     slow = SlowAGMM(
-        4, 3, warmup=2, eta=0.3, worth=0.2, temperature=0.3, prior=not plain, confidence=confidence,
-        share=0.0 if plain else 0.2,
+        4, 3, warmup=2, eta=0.3, worth=0.2, temperatures=(0.3, 0.7), prior=not plain,
+        confidence=confidence, share=0.0 if plain else 0.2,
     )  # fmt: skip
     objective = plain_loss(
         4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, unlabelled_weight=0.2,
-        temperature=0.3, network_prior=not plain, confidence=confidence,
+        temperature=0.3, prediction_temperature=0.7, network_prior=not plain, confidence=confidence,
         running_share=0.0 if plain else 0.2,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.
@@ -246,6 +247,9 @@ def test_equals_the_slow_reading(
             objective.mixture.means[seen], slow.sums[seen] / slow.mass[seen, None], rtol=1e-9
         )
         np.testing.assert_allclose(
-            objective.mixture.variances[seen], slow.scatter[seen] / slow.mass[seen], rtol=1e-9
+            objective.mixture.variances[seen],
+            slow.squares[seen] / slow.mass[seen]
+            - np.square(slow.sums[seen] / slow.mass[seen, None]).mean(1),
+            rtol=1e-7,
         )
     assert objective.step.item() == 4

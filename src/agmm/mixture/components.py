@@ -144,9 +144,11 @@ def image_components(
     seen = mixture.mass[index] > 0
     seen = seen.expand(len(features), seen.shape[-1])
     present = (shares > 0).any(2)
-    temperature = torch.where(present.any(1), choices.temperature, choices.prediction_temperature)[
-        :, None, None
-    ].to(features.dtype)
+    temperature = torch.where(
+        present.any(1),
+        features.new_full((), choices.temperature),
+        features.new_full((), choices.prediction_temperature),
+    )[:, None, None]
     if choices.centres == "image":
         image_means, distances = image_mixture(features, shares, running)
         known = present | seen
