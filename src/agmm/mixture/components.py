@@ -14,7 +14,7 @@ share of its weight; a class without seeds in the image has this component alone
 """
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -27,6 +27,7 @@ from agmm.mixture.gaussian import (
     squared_distances,
     weighted_means,
 )
+from agmm.mixture.inputs import check_choice
 from agmm.mixture.kernel_density import kernel_density
 from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture
@@ -63,12 +64,8 @@ class Choices(NamedTuple):
         Raises:
             ConfigError: if a choice is unknown or out of range.
         """
-        for name, kind in (("centres", Centres), ("variance", Variance)):
-            if getattr(self, name) not in get_args(kind):
-                raise ConfigError(
-                    f"{name}: expected one of {', '.join(get_args(kind))}, got "
-                    f"{getattr(self, name)!r}; leave out the default"
-                )
+        check_choice("centres", self.centres, Centres)
+        check_choice("variance", self.variance, Variance)
         for name in ("variance_floor", "temperature", "prediction_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(

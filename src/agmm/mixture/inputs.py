@@ -1,6 +1,6 @@
 """Checks of what the objectives are called with."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -69,6 +69,44 @@ def check_sizes(num_classes: int, feature_channels: int) -> None:
             f"feature_channels: expected at least 1, got {feature_channels}; "
             "take it from the model, e.g. segmenter.feature_channels"
         )
+
+
+def check_choice(name: str, value: str, kind: Any) -> None:
+    """Check an option that is one of a few words.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        kind: the words, a `Literal`.
+
+    Raises:
+        ConfigError: if the value is none of them.
+
+    Example:
+        >>> check_choice("word", "yes", Literal["yes", "no"])
+    """
+    if value not in get_args(kind):
+        raise ConfigError(
+            f"{name}: expected one of {', '.join(get_args(kind))}, got {value!r}; leave out the "
+            "default"
+        )
+
+
+def check_weight(name: str, value: float) -> None:
+    """Check an option that is a finite number of at least 0.
+
+    Args:
+        name: of the option.
+        value: what was given.
+
+    Raises:
+        ConfigError: if the value is negative, infinite or no number.
+
+    Example:
+        >>> check_weight("mutual", 0.0)
+    """
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
 
 
 def check_inputs(

@@ -8,6 +8,8 @@ reading of the 2025 paper, whose equations could not be read: `mixture_likelihoo
 `maximisation`.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -16,6 +18,9 @@ from torch.nn import functional
 from agmm.mixture.gaussian import squared_distances
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
+
+Confidence = Literal["largest", "agreement", "none"]
+"""What an unlabelled cell counts by."""
 
 
 def masked_mean(
@@ -76,6 +81,35 @@ def soft_cross_entropy(
         0.0
     """
     return -(targets * log_probs.masked_fill(targets == 0, 0)).sum(1)
+
+
+def confidence(
+    gamma: Float[Tensor, "b k n"],
+    log_probs: Float[Tensor, "b k n"],
+    labelled: Bool[Tensor, "b n"],
+    kind: Confidence,
+) -> Float[Tensor, "b n"]:
+    """How much each cell counts: a labelled one 1, the others as the kind says. No gradient.
+
+    Args:
+        gamma: responsibilities.
+        log_probs: log-softmax of the network.
+        labelled: cells with a label.
+        kind: the `largest` responsibility; the `agreement` with the network, `Σ_k r_k p_k`; or
+            `none`, 1.
+
+    Returns:
+        Confidence, 0 to 1.
+
+    Example:
+        >>> gamma, unlabelled = torch.tensor([[[0.75], [0.25]]]), torch.tensor([[False]])
+        >>> confidence(gamma, torch.tensor([[[0.5], [0.5]]]).log(), unlabelled, "agreement").item()
+        0.5
+    """
+    if kind == "none":
+        return torch.ones_like(gamma[:, 0])
+    sure = (gamma * log_probs.detach().exp()).sum(1) if kind == "agreement" else gamma.amax(1)
+    return torch.where(labelled, 1, sure)
 
 
 def partial_cross_entropy(

@@ -5,7 +5,7 @@ not be read: the centres and the first use of a mixture are published (CVPR 2023
 M step, the maximisation loss and all default weights are this project's.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,17 @@ from agmm.mixture.components import (
 )
 from agmm.mixture.equipartition import spread_over_components
 from agmm.mixture.gaussian import log_posterior
-from agmm.mixture.inputs import Need, ObjectiveOutput, check_inputs, check_sizes, check_teacher
+from agmm.mixture.inputs import (
+    Need,
+    ObjectiveOutput,
+    check_choice,
+    check_inputs,
+    check_sizes,
+    check_teacher,
+    check_weight,
+)
 from agmm.mixture.kernels import area_average
+from agmm.mixture.losses import Confidence
 from agmm.mixture.neighbours import affinities, mean_field
 from agmm.mixture.online_em import (
     RunningMixture,
@@ -36,8 +45,6 @@ from agmm.mixture.online_em import (
 )
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
-
-Confidence = Literal["largest", "agreement", "none"]
 
 
 class Teacher(NamedTuple):
@@ -310,7 +317,7 @@ class AGMMLoss(nn.Module):
         informed = (grid.candidates & ours.known.unsqueeze(2)).any(1)
         cells = grid.valid & informed
         unlabelled, number = cells & ~grid.labelled, cells.sum()
-        confidence = self._confidence(gamma, log_probs, grid.labelled)
+        confidence = losses.confidence(gamma, log_probs, grid.labelled, self.confidence)
         terms = {
             "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
             "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, number),
@@ -390,39 +397,16 @@ class AGMMLoss(nn.Module):
             for name in ("mixture_likelihood", "mutual_features", "maximisation", "separation")
         )
 
-    def _confidence(self, gamma: Tensor, log_probs: Tensor, labelled: Tensor) -> Tensor:
-        """How much each cell counts, `b n`: labelled 1, the others as we choose. No gradient."""
-        if self.confidence == "none":
-            return torch.ones_like(gamma[:, 0])
-        if self.confidence == "agreement":
-            sure = (gamma * log_probs.detach().exp()).sum(1)
-        else:
-            sure = gamma.amax(1)
-        return torch.where(labelled, 1, sure)
-
     def _check_options(self) -> None:
-        if self.confidence not in get_args(Confidence):
-            raise ConfigError(
-                f"confidence: expected one of {', '.join(get_args(Confidence))}, got "
-                f"{self.confidence!r}; leave out the default"
-            )
+        check_choice("confidence", self.confidence, Confidence)
         for name, weight in self.weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ConfigError(
-                    f"{name}: expected a weight of at least 0, got {weight}; 0 is off"
-                )
-        if self.warmup_steps < 0:
-            raise ConfigError(
-                f"warmup_steps: expected at least 0, got {self.warmup_steps}; 0 is no warm-up"
-            )
+            check_weight(name, weight)
+        for name in ("warmup_steps", "unlabelled_weight", "appearance", "coherence"):
+            check_weight(name, float(getattr(self, name)))
         if not 0 < self.step_size <= 1:
             raise ConfigError(
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
             )
-        for name in ("unlabelled_weight", "appearance", "coherence"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
         self.choices.check()
 
 
