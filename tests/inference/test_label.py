@@ -259,4 +259,6 @@ def test_with_the_mixture_classes_follow_the_colours_of_the_seeds(options: Any) 
 
     assert torch.equal(result.posterior.argmax(0)[:, ::4], torch.from_numpy(truth)[:, ::4])
     torch.testing.assert_close(result.posterior.sum(0), torch.ones(24, 48))
+    # Sure of itself inside of the parts, less so between them.
+    assert result.confidence[12, [8, 40]].min() > result.confidence[12, 16]
     assert int(objective.step) == 0

@@ -15,6 +15,7 @@ from agmm.mixture.neighbours import (
     affinities,
     mean_field,
     neighbour_mean,
+    support,
 )
 
 
@@ -84,6 +85,37 @@ def test_mean_field_equals_a_loop(scene: tuple[torch.Tensor, torch.Tensor]) -> N
         assert (result[0, 2] == -torch.inf).all()
 
 
+def test_support_is_the_mean_of_the_neighbours(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
+    colours, valid = scene
+    log_posterior = torch.randn(2, 3, 42, dtype=torch.float64).log_softmax(1)
+    shares = torch.zeros(2, 3, 42, dtype=torch.float64)
+    shares[:, 0, 5] = shares[:, 1, 20] = 1
+    labelled = shares.any(1)
+    result = support(log_posterior, affinities(colours, valid), shares, labelled)
+    for b in range(2):
+        said = torch.where(labelled[b], shares[b], log_posterior[b].exp())
+        for n in range(42):
+            around = slow_neighbours(colours[b], valid[b], n // 7, n % 7)
+            mean = sum((w * said[:, i * 7 + j] for (i, j), w in around.items()), 0 * said[:, 0])
+            assert_close(result[b, :, n], mean)
+
+
+def test_the_loss_tells_the_support_where_it_looks_at_neighbours() -> None:
+    images = torch.zeros(1, 3, 4, 8)
+    images[..., 4:] = 3.0
+    seeds = torch.full((1, 4, 8), 255)
+    logits = torch.zeros(1, 3, 4, 8)
+    logits[:, 1] = 1.0
+    objective, alone = AGMMLoss(3, 2).eval(), AGMMLoss(3, 2, coherence=0.0).eval()
+    candidates = torch.tensor([[True, True, False]])  # the third class is left out of the sums
+    out = objective(logits, torch.ones(1, 2, 4, 8), seeds, candidates, images=images)
+    assert out.support is not None
+    expected = torch.tensor([1.0, math.e, 0]) / (1 + math.e)
+    assert_close(out.support, expected[None, :, None, None].expand(1, 3, 4, 8))
+    assert alone(logits, torch.ones(1, 2, 4, 8), seeds).support is None
+    assert objective.train()(logits, torch.ones(1, 2, 4, 8), seeds, images=images).support is None
+
+
 def test_colours_far_apart_still_have_weights() -> None:
     """The distances of one cell of another colour would underflow, each by itself."""
     colours = torch.zeros(1, 3, 1, 3)
@@ -98,6 +130,7 @@ def test_a_cell_without_neighbours_stands_alone() -> None:
     alone = torch.tensor([[[0.3], [0.7]]]).log()
     shares = torch.zeros(1, 2, 1)
     assert_close(mean_field(alone, weights, shares, shares.any(1), 3.0), alone)
+    assert_close(support(alone, weights, shares, shares.any(1)), alone.exp())
 
 
 @pytest.mark.parametrize("coherence", [0.0, 4.0])

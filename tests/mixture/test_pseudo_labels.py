@@ -22,6 +22,17 @@ def test_by_hand() -> None:
     assert labels.confidence.flatten().tolist() == pytest.approx([0.9, 0.8])
 
 
+def test_the_support_of_the_class_is_its_confidence() -> None:
+    probs, posterior = maps([0.5, 0.2], [0.5, 0.8]), maps([0.9, 0.5], [0.1, 0.5])
+    support = maps([0.6, 0.7], [0.4, 0.3])
+    labels = pseudo_labels(probs, posterior, support=support, threshold=0.5)
+    assert labels.masks.tolist() == [[[0, 255]]]
+    assert labels.confidence.flatten().tolist() == pytest.approx([0.6, 0.3])
+    wide = pseudo_labels(maps([0.9] * 4, [0.1] * 4), maps([0.5] * 4, [0.5] * 4), support=support)
+    enlarged = torch.nn.functional.interpolate(support, (1, 4), mode="bilinear")
+    torch.testing.assert_close(wide.confidence, enlarged[:, 0])
+
+
 def test_below_the_threshold_is_unlabelled() -> None:
     probs = maps([0.7, 0.4, 0.2], [0.3, 0.6, 0.8])
     labels = pseudo_labels(probs, torch.full_like(probs, 0.5), threshold=0.65)

@@ -78,13 +78,14 @@ def label_picture(
     candidates = torch.from_numpy(scaled.candidates)[None].to(device)
     seeds = torch.from_numpy(scaled.seeds)[None].long().to(device)
     needed = {"images": picture} if "images" in getattr(objective, "needs", ()) else {}
-    posterior = objective(
-        output.logits, output.features, seeds, candidates=candidates, **needed
-    ).posterior
+    result = objective(output.logits, output.features, seeds, candidates=candidates, **needed)
     probs = _enlarged(output.logits.float().softmax(1), size)
-    posterior = _enlarged(posterior.float(), size)
+    posterior = _enlarged(result.posterior.float(), size)
+    support = None if result.support is None else _enlarged(result.support.float(), size)
     allowed = torch.from_numpy(given.candidates)
-    mask, confidence = pseudo_labels(probs, posterior, allowed[None], threshold=threshold)
+    mask, confidence = pseudo_labels(
+        probs, posterior, allowed[None], support=support, threshold=threshold
+    )
     labelled = torch.from_numpy(given.seeds if annotated is None else annotated)
     keep = labelled != IGNORE_INDEX
     return LabelledPicture(

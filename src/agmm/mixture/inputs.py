@@ -21,11 +21,14 @@ class ObjectiveOutput(NamedTuple):
         terms: every term as it enters the sum, weight and warm-up included, without gradient.
         posterior: probability of each class at each cell of the feature grid under the mixture,
             `b k h w`, without gradient; sums to 1 over the candidates and is 0 elsewhere.
+        support: what the neighbours of a cell that are like it say of the classes on average, each
+            by itself; sums to 1. In evaluation mode, from objectives that look at neighbours.
     """
 
     loss: Tensor
     terms: dict[str, Tensor]
     posterior: Tensor
+    support: Tensor | None = None
 
 
 def readable(tensor: Tensor) -> bool:

@@ -116,6 +116,40 @@ def mean_field(
     return result
 
 
+def support(
+    log_posterior: Float[Tensor, "b k n"],
+    weights: Float[Tensor, "b o h w"],
+    shares: Float[Tensor, "b k n"],
+    labelled: Bool[Tensor, "b n"],
+) -> Float[Tensor, "b k n"]:
+    """What the neighbours of each cell say of the classes on average. No gradient.
+
+    Mean-field probabilities are close to 0 or 1 wherever the neighbours agree, right or wrong; this
+    mean is the better calibrated measure of how sure the result of `mean_field` is.
+
+    Args:
+        log_posterior: log γ, the posterior of each cell alone.
+        weights: w, the weights of the neighbours, see `affinities`.
+        shares: share of each class among the labelled pixels of the cell.
+        labelled: cells with a label, which speak with it.
+
+    Returns:
+        Probabilities of the classes; those of the cell itself where it has no neighbour.
+
+    Example:
+        >>> weights = affinities(torch.zeros(1, 3, 1, 2), torch.ones(1, 1, 2) > 0)
+        >>> posterior = torch.tensor([[[0.25, 0.5], [0.75, 0.5]]])
+        >>> support(posterior.log(), weights, posterior, torch.zeros(1, 2) > 0)[0, 0].tolist()
+        [0.5, 0.25]
+    """
+    opinion = torch.where(labelled.unsqueeze(1), shares, log_posterior.detach().exp())
+    mean = neighbour_mean(opinion.reshape(*opinion.shape[:2], *weights.shape[2:]), weights).flatten(
+        2
+    )
+    alone = ~weights.any(1).flatten(1)
+    return torch.where(alone.unsqueeze(1), opinion, mean)
+
+
 def _shifted(values: Tensor) -> list[Tensor]:
     """The values at each of `OFFSETS` from every cell; 0 beyond the border."""
     height, width = values.shape[2:]

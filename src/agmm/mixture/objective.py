@@ -36,7 +36,7 @@ from agmm.mixture.inputs import (
 )
 from agmm.mixture.kernels import area_average
 from agmm.mixture.losses import Confidence
-from agmm.mixture.neighbours import affinities, mean_field
+from agmm.mixture.neighbours import affinities, mean_field, support
 from agmm.mixture.online_em import (
     RunningMixture,
     e_step,
@@ -251,7 +251,7 @@ class AGMMLoss(nn.Module):
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
                 teacher = self._teacher(teacher_logits, teacher_features, valid, colours, grid)
-            terms, counts, opinion = self._mixture_terms(grid, teacher, colours)
+            terms, counts, opinion, backing = self._mixture_terms(grid, teacher, colours)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
@@ -272,21 +272,20 @@ class AGMMLoss(nn.Module):
             loss = torch.stack(list(terms.values())).sum()
         if self.training:
             self.step = self.step + 1  # replaced for the reason of RunningMixture.update
-        posterior = opinion.exp()
-        if grid.classes is not None:
-            posterior = grid.classes.put(posterior)
+        size = (len(features), -1, *features.shape[2:])
         return ObjectiveOutput(
             loss=loss,
             terms={name: term.detach() for name, term in terms.items()},
-            posterior=posterior.reshape(len(features), -1, *features.shape[2:]),
+            posterior=_all_classes(opinion.exp(), grid).reshape(size),
+            support=None if backing is None else _all_classes(backing, grid).reshape(size),
         )
 
     def _mixture_terms(
         self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Terms, unweighted, what each is a mean over, and log-posterior; updates the mixture.
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor | None]:
+        """Terms, unweighted, what each is a mean over, log-posterior and support.
 
-        The posterior is that of the E step without the network's `p`.
+        The posterior is that of the E step without the network's `p`. Updates the mixture.
         """
         scores = grid.logits.detach()
         if grid.classes is None:
@@ -308,8 +307,11 @@ class AGMMLoss(nn.Module):
             theirs = self._components(grid, teacher.features)
         prior = teacher.scores if self.network_prior else None
         joint = log_posterior(_evidence(theirs).detach(), theirs.allowed, prior)
+        backing = None
         if self.coherence:
             weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))
+            if not self.training:
+                backing = support(joint, weights, grid.shares, grid.labelled)
             joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
         gamma = e_step(joint, grid.shares, grid.labelled)
         opinion = joint if prior is None else (joint - prior).log_softmax(1)
@@ -340,7 +342,7 @@ class AGMMLoss(nn.Module):
         if self.training:
             weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
             self._m_step(gamma * weights.unsqueeze(1), teacher.features, theirs, grid)
-        return terms, counts, opinion
+        return terms, counts, opinion, backing
 
     def _teacher(
         self,
@@ -408,6 +410,11 @@ class AGMMLoss(nn.Module):
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
             )
         self.choices.check()
+
+
+def _all_classes(values: Tensor, grid: CompactGrid) -> Tensor:
+    """Values `b j n` of the grid's classes among all classes, `b k n`; 0 elsewhere."""
+    return values if grid.classes is None else grid.classes.put(values)
 
 
 def _evidence(components: Components) -> Tensor:

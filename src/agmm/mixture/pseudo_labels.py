@@ -16,7 +16,7 @@ class PseudoLabels(NamedTuple):
 
     Attributes:
         masks: class of each pixel, `b H W`, int64; 255 = not confident enough.
-        confidence: probability of the best class among the candidates, `b H W`, 0 to 1.
+        confidence: of the best class among the candidates, `b H W`, 0 to 1.
     """
 
     masks: Tensor
@@ -52,9 +52,12 @@ def pseudo_labels(
     posterior: Float[Tensor, "b k h w"],
     candidates: Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None = None,
     *,
+    support: Float[Tensor, "b k rows columns"] | None = None,
     threshold: float = 0.0,
 ) -> PseudoLabels:
     """Class = argmax over the candidates of `p·γ`; confidence = its share `p·γ / Σ p·γ`.
+
+    With `support`, that of the class is the confidence, which is better calibrated.
 
     Our reading of "the mixture gives better pseudo labels" (2025).
 
@@ -63,6 +66,7 @@ def pseudo_labels(
         posterior: posterior of the mixture (`ObjectiveOutput.posterior`); it is enlarged
             bilinearly to the size of `probs`.
         candidates: classes that the labels allow in the image or at each pixel, None = all.
+        support: what the neighbours say of the classes (`ObjectiveOutput.support`), enlarged alike.
         threshold: pixels with less confidence become 255; 0 to 1.
 
     Returns:
@@ -91,13 +95,20 @@ def pseudo_labels(
         scores = scores.masked_fill(~candidates, 0)
     best, masks = scores.max(1)
     confidence = best / scores.sum(1).clamp(min=torch.finfo(scores.dtype).tiny)
+    if support is not None:
+        confidence = _enlarged(support, probs).gather(1, masks.unsqueeze(1)).squeeze(1)
     unsure = (confidence < threshold) | (best == 0)
     return PseudoLabels(masks.masked_fill(unsure, IGNORE_INDEX), confidence)
 
 
 def _product(probs: Tensor, posterior: Tensor) -> Tensor:
     """`p·γ` at the size of `p`, in 32 bits or more."""
-    if posterior.shape[2:] != probs.shape[2:]:
-        size = (probs.shape[2], probs.shape[3])
-        posterior = functional.interpolate(posterior, size, mode="bilinear", align_corners=False)
-    return probs.to(torch.promote_types(probs.dtype, torch.float32)) * posterior
+    return probs.to(torch.promote_types(probs.dtype, torch.float32)) * _enlarged(posterior, probs)
+
+
+def _enlarged(maps: Tensor, probs: Tensor) -> Tensor:
+    """Maps at the size of the probabilities."""
+    if maps.shape[2:] == probs.shape[2:]:
+        return maps
+    size = (probs.shape[2], probs.shape[3])
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
