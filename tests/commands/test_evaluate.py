@@ -19,7 +19,8 @@ NAMES = ("sky", "wall", "road")
 
 def slow_confusion(run: Path, root: Path, checkpoint: str = "best") -> np.ndarray:
     """Counts of true and predicted class, pixel by pixel."""
-    model = load_run(run, checkpoint=checkpoint).model
+    loaded = load_run(run, checkpoint=checkpoint)
+    model = loaded.model
     counts = np.zeros((3, 3), np.int64)
     for path in sorted((root / "images/val").iterdir()):
         image = np.asarray(Image.open(path).convert("RGB"))
@@ -27,7 +28,11 @@ def slow_confusion(run: Path, root: Path, checkpoint: str = "best") -> np.ndarra
         normalised = (image / 255 - np.array(model.mean)) / np.array(model.std)
         batch = torch.from_numpy(normalised.transpose(2, 0, 1)[None].astype(np.float32))
         with torch.no_grad():
-            prediction = model(batch).logits[0].argmax(0).numpy()
+            output = model(batch)
+            unlabelled = torch.full((1, *truth.shape), 255)
+            posterior = loaded.objective(*output, unlabelled, images=batch).posterior
+            enlarged = torch.nn.functional.interpolate(posterior, truth.shape, mode="bilinear")
+            prediction = (output.logits.softmax(1) * enlarged)[0].argmax(0).numpy()
         for y, x in np.ndindex(truth.shape):
             if truth[y, x] != 255:
                 counts[truth[y, x], prediction[y, x]] += 1

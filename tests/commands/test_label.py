@@ -81,7 +81,7 @@ def test_the_files_hold_what_network_and_mixture_say(
         result = label_record(run, record, threshold=0.0)
         # argmax of p·γ, here without the module that computes it; every class is a candidate.
         product = (result.probs * result.posterior).double().numpy()
-        confidence = product.max(0) / product.sum(0)
+        confidence = result.confidence.numpy()
         strokes = read_index_mask(tiny_data / f"scribbles/{record.name}.png", run.classes)
         given = strokes != 255
         expected = np.where(given, strokes, product.argmax(0))

@@ -47,13 +47,20 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def slow_probabilities(run: Path, image: np.ndarray) -> np.ndarray:
-    """Softmax of the network on the whole picture, in numpy but for the network."""
-    model = load_run(run).model
+    """p·γ of the whole picture, in numpy but for the network and the posterior of the mixture."""
+    loaded = load_run(run)
+    model = loaded.model
     normalised = ((image / 255 - np.array(model.mean)) / np.array(model.std)).astype(np.float32)
+    pictures = torch.from_numpy(normalised.transpose(2, 0, 1))[None]
     with torch.no_grad():
-        logits = model(torch.from_numpy(normalised.transpose(2, 0, 1))[None]).logits[0].numpy()
-    powers = np.exp(logits.astype(np.float64) - logits.max(0))
-    result: np.ndarray = powers / powers.sum(0)
+        output = model(pictures)
+        unlabelled = torch.full((1, *image.shape[:2]), 255)
+        posterior = loaded.objective(*output, unlabelled, images=pictures).posterior
+    logits = output.logits[0].double().numpy()
+    powers = np.exp(logits - logits.max(0))
+    enlarged = torch.nn.functional.interpolate(posterior, image.shape[:2], mode="bilinear")
+    scores = powers * enlarged[0].numpy()
+    result: np.ndarray = scores / scores.sum(0)
     return result
 
 
@@ -203,7 +210,9 @@ def test_a_large_picture_gets_the_same_mask_as_one_that_is_held(
     monkeypatch.setattr("agmm.datasets.images.MAX_PIXELS", 1000)
     predict(tiny_run, tmp_path / "map.tif", out=tmp_path / "windows", **options)
 
-    probs = predict_probabilities(run.model, image, device="cpu", tile=64, scales=[scale])
+    probs = predict_probabilities(
+        run.model, image, objective=run.objective, device="cpu", tile=64, scales=[scale]
+    )
     assert np.array_equal(mask, probs.argmax(0))
     held, windows = (tmp_path / name / "map.png" for name in ("held", "windows"))
     assert held.read_bytes() == windows.read_bytes()

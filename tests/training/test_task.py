@@ -285,7 +285,7 @@ def test_every_method_takes_what_it_declares(method: Method, network: Segmenter)
 
 def test_the_mixture_takes_the_images_that_it_declares(network: Segmenter) -> None:
     for weight, needs in ((0.0, {"teacher"}), (0.5, {"teacher", "images"})):
-        objective = build_objective("agmm", 3, network.feature_channels, {"appearance": weight})
+        objective = build_objective("agmm", 3, network.feature_channels, {"coherence": weight})
         assert objective.needs == needs
 
 
