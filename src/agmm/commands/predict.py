@@ -52,7 +52,8 @@ def predict(
         run: Run folder of a training.
         images: A picture, or a folder of pictures, searched with its subfolders.
         out: Folder for the masks; subfolders and names are those of the pictures.
-        probabilities: Also write NAME.npy: float16, classes x height x width.
+        probabilities: Also write NAME.npy: float16, classes x height x width. Those of ``agmm`` are
+            products over neighbours, and close to 0 or 1.
         checkpoint: ``best`` (highest validation mIoU) or ``last``.
         scales: Factors on the pictures' size to average over.
         flip: Average with the mirrored picture.
