@@ -1,11 +1,10 @@
-"""A picture of how the posterior of the mixture sharpens in the course of a training.
+"""A picture of how the E step's opinion of training pictures sharpens in the course of a training.
 
     uv run python benchmarks/posteriors.py camvid CAMVID docs/images/posteriors.png
 
-Trains with ``--method agmm`` under a recipe and, at some steps, asks the mixture about a few
-training pictures. Each row is a picture with its labels and its posteriors: the colour is the most
-probable class, its strength the probability, and the number the mean of that probability over the
-pixels.
+Trains with ``--method agmm`` under a recipe and, at some steps, labels a few training pictures.
+Each row is a picture with its labels and its pseudo labels: the colour is the most probable class,
+its strength the confidence, and the number the mean confidence over the pixels.
 """
 
 import argparse
@@ -42,8 +41,10 @@ def make_task(config: TrainConfig, num_classes: int, steps: int) -> Segmentation
     return SegmentationTask(model, objective, config, max_steps=steps).train()
 
 
-def posterior_of(task: SegmentationTask, record: Record, background: int | None) -> Tensor:
-    """Posterior of the mixture with the averaged weights, `k H W`."""
+def labels_of(
+    task: SegmentationTask, record: Record, background: int | None
+) -> tuple[Tensor, Tensor]:
+    """Pseudo labels by the averaged weights and their confidence, both `H W`."""
     network = task.averaged.module
     assert isinstance(network, Segmenter)
     image, config = read_image(record.image), task.config
@@ -58,7 +59,7 @@ def posterior_of(task: SegmentationTask, record: Record, background: int | None)
         image_scale=config.image_scale, threshold=0.0, device="cpu",
     )  # fmt: skip
     task.train()
-    return labelled.posterior
+    return labelled.mask, labelled.confidence
 
 
 def train(
@@ -116,12 +117,12 @@ def main(words: Sequence[str] | None = None) -> None:
         columns.append([("labels", draw_annotation(image, label, classes))])
     for step in train(task, batches, arguments.at):
         for row, record in zip(columns, shown, strict=True):
-            probability, mask = posterior_of(task, record, classes.background).max(0)
+            mask, confidence = labels_of(task, record, classes.background)
             picture = overlay(
-                read_image(record.image), mask.byte().numpy(), classes.colors, probability.numpy()
+                read_image(record.image), mask.numpy(), classes.colors, confidence.numpy()
             )
-            row.append((f"step {step}: {probability.mean():.2f}", picture))
-            print(f"{record.image.name}, step {step}: {probability.mean():.3f}")
+            row.append((f"step {step}: {confidence.mean():.2f}", picture))
+            print(f"{record.image.name}, step {step}: {confidence.mean():.3f}")
     rows = [panel(row, height=180) for row in columns]
     paper = legend(classes.names, classes.colors, width=rows[0].shape[1])
     write_png(arguments.picture, sheet([*rows, paper]))
