@@ -153,7 +153,12 @@ def _winding(
     edge = np.repeat(np.arange(len(starts)), counts)
     place = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
     rows = np.minimum(first, last)[edge] + place
-    (x0, y0), (x1, y1) = starts[edge].T, ends[edge].T
+    # From the upper end down, so that an edge is rounded alike in both of its directions.
+    down = (last > first)[edge, None]
+    (x0, y0), (x1, y1) = (
+        np.where(down, starts[edge], ends[edge]).T,
+        np.where(down, ends[edge], starts[edge]).T,
+    )
     columns = _first_centers(x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0), W)
     turns = np.zeros((bottom - top, right - left + 1), dtype=np.int64)
     # Rounding may put a crossing beside the outermost corner.
