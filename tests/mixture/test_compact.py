@@ -53,7 +53,7 @@ def results(objective: AGMMLoss, batches: list[Batch]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("candidates", ["all", "image", "pixel"])
 @pytest.mark.parametrize("padding", [False, True])
 @pytest.mark.parametrize(("teacher", "labelled"), [(False, 0.1), (True, 0.1), (True, 0.6)])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_same_as_with_all_classes_and_pixels(
     make_batch: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -80,7 +80,6 @@ def test_same_as_with_all_classes_and_pixels(
             patch.setattr(torch.compiler, "is_compiling", lambda: True)  # all plain
             plain = results(two, batches)
         for ours, theirs in zip(picked, plain, strict=True):
-            # In 32 bits 1e-6 of the variances, times 1/T = 10.
             assert (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
@@ -257,7 +256,8 @@ valid = torch.ones(2, 6, 8, dtype=torch.bool)
 valid[0, :, 4:] = False
 candidates = torch.rand(2, 4, generator=generator) < 0.5
 candidates[:, 0] = True
-plain, compiled = (AGMMLoss(4, 3, warmup_steps=3, mixture_likelihood=0.5) for _ in range(2))
+options = {"warmup_steps": 3, "step_size": 0.5, "mixture_likelihood": 0.5}
+plain, compiled = (AGMMLoss(4, 3, **options) for _ in range(2))
 plain(logits, features, seeds, candidates, valid)
 compiled.load_state_dict(plain.state_dict())
 run = torch.compile(compiled, fullgraph=True, backend="aot_eager")

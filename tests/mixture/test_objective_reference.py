@@ -250,6 +250,6 @@ def test_equals_the_slow_reading(
             objective.mixture.variances[seen],
             slow.squares[seen] / slow.mass[seen]
             - np.square(slow.sums[seen] / slow.mass[seen, None]).mean(1),
-            rtol=1e-7,
+            rtol=1e-9,
         )
     assert objective.step.item() == 4

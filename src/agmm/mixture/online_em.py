@@ -74,8 +74,14 @@ def sufficient_statistics(
         4.0
     """
     weights, features = responsibilities.detach(), features.detach()
-    mass, sums = weights.sum(2), weights @ features.mT  # b k, b k d
-    squares = (weights @ features.square().mean(1).unsqueeze(2)).squeeze(2)
+    # The variance is a small difference of large sums, so these are wider; image by image, as no
+    # copy of all features shall be held.
+    wide = features.dtype if features.device.type == "mps" else torch.float64
+    mass, parts = weights.sum(2), []
+    for weight, feature in zip(weights.to(wide), features, strict=True):
+        exact = feature.to(wide)
+        parts.append((weight @ exact.mT, weight @ exact.square().mean(0)))
+    sums, squares = (torch.stack(part) for part in zip(*parts, strict=True))  # b k d, b k
     if classes is None or num_classes is None:
         return SufficientStatistics(*(part.sum(0) for part in (mass, sums, squares)))
     return SufficientStatistics(
