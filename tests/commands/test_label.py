@@ -13,8 +13,10 @@ from agmm.cli import main
 from agmm.commands.label import label
 from agmm.commands.label_report import show
 from agmm.datasets.classes import Classes
+from agmm.datasets.images import read_image
 from agmm.datasets.masks import read_index_mask
 from agmm.datasets.reader import read_dataset
+from agmm.datasets.records import Record
 from agmm.errors import ConfigError, DataError
 from agmm.evaluation.label_quality import pseudo_label_quality
 from agmm.training.labelling import label_record
@@ -71,6 +73,20 @@ def test_the_given_labels_are_kept_with_full_confidence(
         assert (read(tmp_path / f"confidence/{name}.png")[given] == 255).all()
 
 
+def support_of(run: Run, record: Record) -> np.ndarray:
+    """What the neighbours say of every class, at the picture's size, which the training kept."""
+    image = read_image(record.image)
+    mean, std = np.array(run.model.mean), np.array(run.model.std)
+    picture = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1))[None].float()
+    annotation = record.labels["scribbles"]()
+    seeds = torch.from_numpy(annotation.mask)[None].long()  # type: ignore[union-attr]
+    with torch.no_grad():
+        support = run.objective(*run.model(picture), seeds, images=picture).support
+    enlarged = torch.nn.functional.interpolate(support, image.shape[:2], mode="bilinear")
+    result: np.ndarray = enlarged[0].numpy()
+    return result
+
+
 def test_the_files_hold_what_network_and_mixture_say(
     run: Run, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -81,7 +97,7 @@ def test_the_files_hold_what_network_and_mixture_say(
         result = label_record(run, record, threshold=0.0)
         # argmax of p·γ, here without the module that computes it; every class is a candidate.
         product = (result.probs * result.posterior).double().numpy()
-        confidence = result.confidence.numpy()
+        confidence = np.take_along_axis(support_of(run, record), product.argmax(0)[None], axis=0)[0]
         strokes = read_index_mask(tiny_data / f"scribbles/{record.name}.png", run.classes)
         given = strokes != 255
         expected = np.where(given, strokes, product.argmax(0))
