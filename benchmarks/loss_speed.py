@@ -93,10 +93,11 @@ class Batch(NamedTuple):
     features: Tensor
     seeds: Tensor
     candidates: Tensor
+    images: Tensor
 
 
 def make_batch(point: Point, device: str) -> Batch:
-    """Random logits and features; strokes of four classes per picture, tags as candidates."""
+    """Random logits, features and pictures; strokes of four classes in each, tags as candidates."""
     generator = torch.Generator().manual_seed(0)
     dtype = getattr(torch, point.dtype)
     height, width = point.stride * point.h, point.stride * point.w
@@ -112,10 +113,11 @@ def make_batch(point: Point, device: str) -> Batch:
             row = int(torch.randint(height - length + 1, (), generator=generator))
             column = int(torch.randint(width, (), generator=generator))
             seeds[b, row : row + length, column : column + 3] = k
+    images = torch.randn(point.B, 3, height, width, generator=generator)
     if point.layout == "interleaved":
         logits = logits.contiguous(memory_format=torch.channels_last)
         features = features.contiguous(memory_format=torch.channels_last)
-    return Batch(*(part.to(device) for part in (logits, features, seeds, candidates)))
+    return Batch(*(part.to(device) for part in (logits, features, seeds, candidates, images)))
 
 
 def bands(point: Point) -> int:
@@ -188,7 +190,7 @@ def runs(batch: Batch, rows: int) -> dict[str, Callable[[], None]]:
     objective.to(batch.logits.device)
 
     def agmm() -> None:
-        objective(*batch).loss.backward()
+        objective(*batch[:4], images=batch.images).loss.backward()
 
     def cross_entropy() -> None:
         partial_cross_entropy(batch.logits.float(), batch.seeds).backward()

@@ -5,8 +5,6 @@ not be read: the centres and the first use of a mixture are published (CVPR 2023
 M step, the maximisation loss and all default weights are this project's.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +22,7 @@ from agmm.mixture.components import (
     image_components,
 )
 from agmm.mixture.equipartition import spread_over_components
+from agmm.mixture.expectation import Expectation, Teacher, grid_terms
 from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import (
     Need,
@@ -45,18 +44,6 @@ from agmm.mixture.online_em import (
 )
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
-
-
-class Teacher(NamedTuple):
-    """What the E step and the M step follow.
-
-    Attributes:
-        scores: logits of the grid's classes, `b k n`; used up to a constant per cell.
-        features: features, `b d n`.
-    """
-
-    scores: Tensor
-    features: Tensor
 
 
 class AGMMLoss(nn.Module):
@@ -251,11 +238,16 @@ class AGMMLoss(nn.Module):
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
                 teacher = self._teacher(teacher_logits, teacher_features, valid, colours, grid)
-            terms, counts, opinion, backing = self._mixture_terms(grid, teacher, colours)
+            log_probs, absent = softmax_terms(
+                grid.logits, grid.all_candidates, grid.classes and grid.classes.chosen
+            )
+            known = self._expectation(grid, teacher, log_probs, colours)
+            terms, counts = grid_terms(grid, known, log_probs, absent)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
             if self.training:
+                self._m_step(known, grid)
                 labelled = seeds != IGNORE_INDEX
                 counts["partial_cross_entropy"] = (
                     labelled if valid is None else labelled & valid
@@ -276,23 +268,16 @@ class AGMMLoss(nn.Module):
         return ObjectiveOutput(
             loss=loss,
             terms={name: term.detach() for name, term in terms.items()},
-            posterior=_all_classes(opinion.exp(), grid).reshape(size),
-            support=None if backing is None else _all_classes(backing, grid).reshape(size),
+            posterior=_all_classes(known.opinion.exp(), grid).reshape(size),
+            support=(
+                None if known.support is None else _all_classes(known.support, grid).reshape(size)
+            ),
         )
 
-    def _mixture_terms(
-        self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor | None]:
-        """Terms, unweighted, what each is a mean over, log-posterior and support.
-
-        The posterior is that of the E step without the network's `p`. Updates the mixture.
-        """
-        scores = grid.logits.detach()
-        if grid.classes is None:
-            log_probs, absent = softmax_terms(grid.logits, grid.all_candidates)
-        else:
-            scores = grid.classes.take(scores)
-            log_probs, absent = softmax_terms(grid.logits, grid.all_candidates, grid.classes.chosen)
+    def _expectation(
+        self, grid: CompactGrid, teacher: Teacher | None, log_probs: Tensor, colours: Tensor
+    ) -> Expectation:
+        """What mixture, network and neighbours know of every cell."""
         moving = self._moves_features()
         with torch.set_grad_enabled(moving and torch.is_grad_enabled()):
             if moving or teacher is None:
@@ -302,7 +287,8 @@ class AGMMLoss(nn.Module):
             ours = theirs = self._components(grid, asked)
             log_gamma = log_posterior(_evidence(ours), ours.allowed)
         if teacher is None:
-            teacher = Teacher(scores, asked)
+            scores = grid.logits.detach()
+            teacher = Teacher(scores if grid.classes is None else grid.classes.take(scores), asked)
         elif moving:
             theirs = self._components(grid, teacher.features)
         prior = teacher.scores if self.network_prior else None
@@ -314,35 +300,18 @@ class AGMMLoss(nn.Module):
                 backing = support(joint, weights, grid.shares, grid.labelled)
             joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
         gamma = e_step(joint, grid.shares, grid.labelled)
-        opinion = joint if prior is None else (joint - prior).log_softmax(1)
-        # Where the mixture knows no candidate, it has nothing to teach.
-        informed = (grid.candidates & ours.known.unsqueeze(2)).any(1)
-        cells = grid.valid & informed
-        unlabelled, number = cells & ~grid.labelled, cells.sum()
-        confidence = losses.confidence(gamma, log_probs, grid.labelled, self.confidence)
-        terms = {
-            "mixture_likelihood": losses.mixture_likelihood(log_gamma, grid.shares, grid.labelled),
-            "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, number),
-            "mutual_features": losses.mutual_features(
-                log_gamma, teacher.scores, unlabelled, confidence, number
-            ),
-            "maximisation": losses.maximisation(ours.likelihood, gamma, cells, confidence),
-            "separation": losses.separation(ours.image_means, ours.present),
-            "absent_class": losses.masked_mean(absent, grid.valid),
-        }
-        present = ours.present.sum(1)
-        counts = {
-            "mixture_likelihood": grid.labelled.sum(),
-            "mutual": number,
-            "mutual_features": number,
-            "maximisation": number,
-            "separation": (present * (present - 1) // 2).sum(),
-            "absent_class": grid.valid.sum(),
-        }
-        if self.training:
-            weights = torch.where(grid.labelled, 1, self.unlabelled_weight * cells.to(gamma.dtype))
-            self._m_step(gamma * weights.unsqueeze(1), teacher.features, theirs, grid)
-        return terms, counts, opinion, backing
+        return Expectation(
+            teacher=teacher,
+            ours=ours,
+            theirs=theirs,
+            log_gamma=log_gamma,
+            opinion=joint if prior is None else (joint - prior).log_softmax(1),
+            support=backing,
+            gamma=gamma,
+            confidence=losses.confidence(gamma, log_probs, grid.labelled, self.confidence),
+            # Where the mixture knows no candidate, it has nothing to teach.
+            cells=grid.valid & (grid.candidates & ours.known.unsqueeze(2)).any(1),
+        )
 
     def _teacher(
         self,
@@ -359,14 +328,17 @@ class AGMMLoss(nn.Module):
         )
         return Teacher(scores, self._seen(features.detach().to(dtype).flatten(2), colours))
 
-    def _m_step(
-        self, weights: Tensor, features: Tensor, components: Components, grid: CompactGrid
-    ) -> None:
-        """Take in the cells with their weights for the classes, `b k n`."""
+    def _m_step(self, known: Expectation, grid: CompactGrid) -> None:
+        """Take the cells into the running mixture, with their weights for the classes."""
+        unlabelled = self.unlabelled_weight * known.cells.to(known.gamma.dtype)
+        weights = known.gamma * torch.where(grid.labelled, 1, unlabelled).unsqueeze(1)
         rows = None
         if grid.classes is not None:
             rows = component_rows(grid.classes.chosen, self.choices.components)
-        spread = spread_over_components(weights, features, grid.labelled, components, grid.classes)
+        features = known.teacher.features
+        spread = spread_over_components(
+            weights, features, grid.labelled, known.theirs, grid.classes
+        )
         statistics = sufficient_statistics(spread, features, rows, len(self.mixture.mass))
         self.mixture.update(statistics, self.step_size)
 

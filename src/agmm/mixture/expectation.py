@@ -1,0 +1,91 @@
+"""What the E step of a batch knows, and the terms of the objective that follow from it."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from agmm.mixture import losses
+from agmm.mixture.compact import CompactGrid
+from agmm.mixture.components import Components
+
+
+class Teacher(NamedTuple):
+    """What the E step and the M step follow.
+
+    Attributes:
+        scores: logits of the grid's classes, `b k n`; used up to a constant per cell.
+        features: features, `b d n`.
+    """
+
+    scores: Tensor
+    features: Tensor
+
+
+class Expectation(NamedTuple):
+    """The E step of a batch, for the j classes of each image.
+
+    Attributes:
+        teacher: whom it follows: the network itself, if there is no other.
+        ours: the mixture of the network's features.
+        theirs: the mixture of the teacher's features.
+        log_gamma: log-posterior of `ours` alone, `b j n`, with a gradient if a term needs it.
+        opinion: log-posterior of mixture and neighbours, without the network's `p`, `b j n`.
+        support: what the neighbours say on average, `b j n`; None where nobody asks.
+        gamma: responsibilities, `b j n`.
+        confidence: how much each cell counts, `b n`.
+        cells: the cells that the mixture knows something of, `b n`.
+    """
+
+    teacher: Teacher
+    ours: Components
+    theirs: Components
+    log_gamma: Tensor
+    opinion: Tensor
+    support: Tensor | None
+    gamma: Tensor
+    confidence: Tensor
+    cells: Tensor
+
+
+def grid_terms(
+    grid: CompactGrid,
+    known: Expectation,
+    log_probs: Float[Tensor, "b j n"],
+    absent: Float[Tensor, "b n"],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The terms on the grid, unweighted, by the names of their weights.
+
+    Args:
+        grid: the batch.
+        known: its E step.
+        log_probs: log-softmax of the network, see `softmax_terms`.
+        absent: what the network gives to classes that are ruled out, see `softmax_terms`.
+
+    Returns:
+        The terms, and of how many cells or pairs each is the mean.
+    """
+    ours, gamma, confidence = known.ours, known.gamma, known.confidence
+    unlabelled, number = known.cells & ~grid.labelled, known.cells.sum()
+    present = ours.present.sum(1)
+    terms = {
+        "mixture_likelihood": losses.mixture_likelihood(
+            known.log_gamma, grid.shares, grid.labelled
+        ),
+        "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, number),
+        "mutual_features": losses.mutual_features(
+            known.log_gamma, known.teacher.scores, unlabelled, confidence, number
+        ),
+        "maximisation": losses.maximisation(ours.likelihood, gamma, known.cells, confidence),
+        "separation": losses.separation(ours.image_means, ours.present),
+        "absent_class": losses.masked_mean(absent, grid.valid),
+    }
+    counts = {
+        "mixture_likelihood": grid.labelled.sum(),
+        "mutual": number,
+        "mutual_features": number,
+        "maximisation": number,
+        "separation": (present * (present - 1) // 2).sum(),
+        "absent_class": grid.valid.sum(),
+    }
+    return terms, counts
