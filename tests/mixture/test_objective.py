@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agmm.errors import ConfigError, InputError
 from agmm.mixture import AGMM2023Loss, AGMMLoss, inputs
+from agmm.mixture.grid import class_shares
 from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
@@ -228,6 +229,25 @@ def test_a_term_without_weight_is_zero(make_batch: Make, name: str) -> None:
     assert all(value != 0 for other, value in terms.items() if other != name)
 
 
+def test_an_image_with_many_labels_learns_less_from_the_mixture(make_batch: Make) -> None:
+    batch = make_batch(labelled=0.2)
+    rows, columns = batch["features"].shape[2:]
+    shares = class_shares(batch["seeds"], 4, (rows, columns))
+    labelled = (shares > 0).any(1).sum(1)
+    cells = rows * columns
+    assert labelled.min() > 0
+    few, many = cells / labelled.max().item() - 0.1, 2 * cells / labelled.min().item()
+    terms = [
+        plain_loss(4, 3, **WEIGHTS, warmup_steps=0, label_worth=worth)(**batch).terms
+        for worth in (0.0, few, many, 2 * many)
+    ]
+    for name, term in terms[0].items():
+        assert terms[1][name].item() == term.item(), name  # labels are few in all of them
+        half = 0.5 if name in {"mutual", "mutual_features"} else 1
+        assert terms[3][name].item() == pytest.approx(half * terms[2][name].item()), name
+        assert (terms[2][name] < term).item() == (half == 0.5), name
+
+
 @BOTH
 def test_gradient(make_batch: Make, build: Build) -> None:
     # The mutual teaching stops gradients, which finite differences cannot see.
@@ -386,7 +406,7 @@ def test_padding_needs_no_candidates(make_batch: Make) -> None:
         ("num_classes", 1), ("num_classes", 256), ("feature_channels", 0), ("mutual", -1.0),
         ("separation", float("nan")), ("warmup_steps", -1), ("step_size", 0.0), ("step_size", 1.5),
         ("unlabelled_weight", -1.0), ("appearance", -1.0), ("variance_floor", 0.0),
-        ("temperature", 0.0),
+        ("temperature", 0.0), ("coherence", -1.0), ("label_worth", -1.0),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(name: str, value: float) -> None:

@@ -80,6 +80,7 @@ class SlowAGMM:
         self.warmup, self.eta, self.worth = options["warmup"], options["eta"], options["worth"]
         self.temperatures, self.share = options["temperatures"], options["share"]
         self.prior, self.confidence = options["prior"], options["confidence"]
+        self.label_worth = options["label_worth"]
 
     def __call__(self, batch: Batch) -> tuple[dict[str, float], np.ndarray]:
         self.values: dict[str, list[float]] = {name: [] for name in WEIGHTS}
@@ -97,9 +98,14 @@ class SlowAGMM:
             for i, j in itertools.combinations(present, 2):
                 apart = np.mean((parameters[0][i] - parameters[0][j]) ** 2)
                 self.values["separation"].append(np.exp(-apart))
+            first, self.labels = len(self.values["mutual"]), 0
             for rc, cell in grid.items():
                 opinion = self.explain(theirs[rc], teacher_parameters)
                 posterior[b, *rc] = self.visit(cell, parameters, theirs[rc], opinion)
+            for name in ("mutual", "mutual_features"):
+                cells = self.values[name][first:]
+                factor = min(1.0, len(cells) / max(self.label_worth * self.labels, 1e-9))
+                self.values[name][first:] = [factor * value for value in cells]
         terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
         terms["partial_cross_entropy"] = cross_entropy(batch)
         for name in ("mutual", "mutual_features", "maximisation", "separation"):
@@ -157,6 +163,7 @@ class SlowAGMM:
         if cell["labelled"]:
             on = cell["y"] > 0
             if informed:
+                self.labels += 1
                 self.values["mutual"].append(0.0)
                 self.values["mutual_features"].append(0.0)
             self.values["mixture_likelihood"].append(-(cell["y"][on] * np.log(posterior[on])).sum())
@@ -220,12 +227,12 @@ def test_equals_the_slow_reading(
     confidence = choices[candidates]
     slow = SlowAGMM(
         4, 3, warmup=2, eta=0.3, worth=0.2, temperatures=(0.3, 0.7), prior=not plain,
-        confidence=confidence, share=0.0 if plain else 0.2,
+        confidence=confidence, share=0.0 if plain else 0.2, label_worth=1.0 if plain else 7.5,
     )  # fmt: skip
     objective = plain_loss(
         4, 3, **WEIGHTS, warmup_steps=2, step_size=0.3, unlabelled_weight=0.2,
         temperature=0.3, prediction_temperature=0.7, network_prior=not plain, confidence=confidence,
-        running_share=0.0 if plain else 0.2,
+        running_share=0.0 if plain else 0.2, label_worth=1.0 if plain else 7.5,
     ).double()  # fmt: skip
     # The third class is never seen, the fourth not before the second step.
     for step, labelled in enumerate((0.1, 0.3, 0.0, 0.3)):

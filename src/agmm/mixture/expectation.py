@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -53,6 +54,7 @@ def grid_terms(
     known: Expectation,
     log_probs: Float[Tensor, "b j n"],
     absent: Float[Tensor, "b n"],
+    label_worth: float,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The terms on the grid, unweighted, by the names of their weights.
 
@@ -61,20 +63,25 @@ def grid_terms(
         known: its E step.
         log_probs: log-softmax of the network, see `softmax_terms`.
         absent: what the network gives to classes that are ruled out, see `softmax_terms`.
+        label_worth: how many cells a labelled one is worth in the mutual terms.
 
     Returns:
         The terms, and of how many cells or pairs each is the mean.
     """
     ours, gamma, confidence = known.ours, known.gamma, known.confidence
     unlabelled, number = known.cells & ~grid.labelled, known.cells.sum()
+    # Each image by itself: one with many labels has little to learn besides.
+    cells = known.cells.sum(1, keepdim=True).to(confidence.dtype)
+    labels = label_worth * (known.cells & grid.labelled).sum(1, keepdim=True)
+    taught = confidence * cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1)
     present = ours.present.sum(1)
     terms = {
         "mixture_likelihood": losses.mixture_likelihood(
             known.log_gamma, grid.shares, grid.labelled
         ),
-        "mutual": losses.mutual(log_probs, gamma, unlabelled, confidence, number),
+        "mutual": losses.mutual(log_probs, gamma, unlabelled, taught, number),
         "mutual_features": losses.mutual_features(
-            known.log_gamma, known.teacher.scores, unlabelled, confidence, number
+            known.log_gamma, known.teacher.scores, unlabelled, taught, number
         ),
         "maximisation": losses.maximisation(ours.likelihood, gamma, known.cells, confidence),
         "separation": losses.separation(ours.image_means, ours.present),

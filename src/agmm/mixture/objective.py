@@ -88,6 +88,9 @@ class AGMMLoss(nn.Module):
         coherence: λ, weight of a cell's neighbours in the E step, where those of a similar colour
             count most; 0 = each cell stands alone. Colour needs `images`.
         network_prior: whether the E step takes the network's `p` as prior of the classes.
+        label_worth: κ, how many cells a labelled one is worth: in an image where κ times the number
+            of labelled cells is more than that of all cells, the two `mutual` terms are divided by
+            the one over the other; 0 = nowhere.
         confidence: what an unlabelled cell counts by: its `largest` responsibility; its
             `agreement`, the probability that the network gives to what it is to learn, `Σ r p`; or
             nothing (`none`).
@@ -137,6 +140,7 @@ class AGMMLoss(nn.Module):
         appearance: float = 0.0,
         coherence: float = 10.0,
         network_prior: bool = True,
+        label_worth: float = 50.0,
         confidence: Confidence = "agreement",
         teacher: bool = True,
         joint_prediction: bool = True,
@@ -170,6 +174,7 @@ class AGMMLoss(nn.Module):
         self.appearance = appearance
         self.coherence = coherence
         self.network_prior = network_prior
+        self.label_worth = label_worth
         self.confidence = confidence
         self.joint_prediction = joint_prediction
         self._check_options()
@@ -242,7 +247,7 @@ class AGMMLoss(nn.Module):
                 grid.logits, grid.all_candidates, grid.classes and grid.classes.chosen
             )
             known = self._expectation(grid, teacher, log_probs, colours)
-            terms, counts = grid_terms(grid, known, log_probs, absent)
+            terms, counts = grid_terms(grid, known, log_probs, absent, self.label_worth)
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
@@ -375,7 +380,7 @@ class AGMMLoss(nn.Module):
         check_choice("confidence", self.confidence, Confidence)
         for name, weight in self.weights.items():
             check_weight(name, weight)
-        for name in ("warmup_steps", "unlabelled_weight", "appearance", "coherence"):
+        for name in ("warmup_steps", "unlabelled_weight", "appearance", "coherence", "label_worth"):
             check_weight(name, float(getattr(self, name)))
         if not 0 < self.step_size <= 1:
             raise ConfigError(
