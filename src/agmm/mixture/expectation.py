@@ -73,7 +73,7 @@ def grid_terms(
     # Each image by itself: one with many labels has little to learn besides.
     cells = known.cells.sum(1, keepdim=True).to(confidence.dtype)
     labels = label_worth * (known.cells & grid.labelled).sum(1, keepdim=True)
-    taught = confidence * cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1)
+    taught = confidence * (cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1))
     present = ours.present.sum(1)
     terms = {
         "mixture_likelihood": losses.mixture_likelihood(
