@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
 from agmm.data.transforms import normalise
+from agmm.inference.needs import needed_arguments
 from agmm.labels.supervision import Supervision, resize
 from agmm.mixture import pseudo_labels
 from agmm.models.segmenter import Segmenter
@@ -77,7 +78,7 @@ def label_picture(
     output = model(picture)
     candidates = torch.from_numpy(scaled.candidates)[None].to(device)
     seeds = torch.from_numpy(scaled.seeds)[None].long().to(device)
-    needed = {"images": picture} if "images" in getattr(objective, "needs", ()) else {}
+    needed = needed_arguments(objective, picture)
     result = objective(output.logits, output.features, seeds, candidates=candidates, **needed)
     probs = _enlarged(output.logits.float().softmax(1), size)
     posterior = _enlarged(result.posterior.float(), size)

@@ -13,6 +13,7 @@ from agmm.data.transforms import normalise
 from agmm.datasets.windows import PictureRows, whole_picture
 from agmm.errors import ConfigError
 from agmm.inference.blending import Block, Side, blended, tiled_side
+from agmm.inference.needs import needed_arguments
 from agmm.inference.resizing import RowBuffer, resized_rows
 from agmm.mixture import joint_probabilities
 from agmm.models.segmenter import Segmenter, SegmenterOutput
@@ -239,7 +240,7 @@ def _posterior(objective: nn.Module, output: SegmenterOutput, images: Tensor) ->
     """What the objective knows of the classes of images without labels, "b k h w"."""
     size = (len(images), *images.shape[2:])
     unlabelled = torch.full(size, IGNORE_INDEX, dtype=torch.int64, device=images.device)
-    needed = {"images": images} if "images" in getattr(objective, "needs", ()) else {}
+    needed = needed_arguments(objective, images)
     result: Tensor = objective(output.logits, output.features, unlabelled, **needed).posterior
     return result.float()
 

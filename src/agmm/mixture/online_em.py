@@ -116,30 +116,25 @@ def m_step(
     return means, (statistics.squares / mass - means.square().mean(1)).clamp(min=0)
 
 
-def sum_over_ranks(statistics: SufficientStatistics) -> SufficientStatistics:
-    """Sum of the statistics over all processes, in one message; unchanged in a single process.
+def sum_over_ranks(*parts: Tensor) -> list[Tensor]:
+    """Sums of some tensors over all processes, in one message; unchanged in a single process.
 
     Args:
-        statistics: sums over this process's batch.
+        *parts: tensors, of the same shapes and types in every process.
 
     Returns:
-        Sums over the batches of all processes.
+        Their sums over the processes; where there are several, in the widest of their types.
 
     Example:
-        >>> one = SufficientStatistics(torch.ones(1), torch.ones(1, 2), torch.ones(1))
-        >>> sum_over_ranks(one).mass.item()
-        1.0
+        >>> [part.item() for part in sum_over_ranks(torch.ones(1), torch.zeros(1, 1))]
+        [1.0, 0.0]
     """
     if not (dist.is_available() and dist.is_initialized()):
-        return statistics
-    num_classes, channels = statistics.sums.shape
-    message = torch.cat([part.flatten() for part in statistics])
+        return list(parts)
+    message = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(message)
-    return SufficientStatistics(
-        mass=message[:num_classes],
-        sums=message[num_classes:-num_classes].view(num_classes, channels),
-        squares=message[-num_classes:],
-    )
+    sums = message.split([part.numel() for part in parts])
+    return [total.view_as(part) for total, part in zip(sums, parts, strict=True)]
 
 
 def rank_shares(counts: Int64[Tensor, " t"]) -> Float[Tensor, " t"]:
@@ -214,7 +209,7 @@ class RunningMixture(nn.Module):
             step_size: η, above 0, at most 1; 1 forgets everything before.
         """
         statistics = SufficientStatistics(
-            *(part.to(self.mass.dtype) for part in sum_over_ranks(statistics))
+            *(part.to(self.mass.dtype) for part in sum_over_ranks(*statistics))
         )
         means, variances = m_step(statistics)
         seen = statistics.mass > 0

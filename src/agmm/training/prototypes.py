@@ -19,7 +19,7 @@ from agmm.mixture import ObjectiveOutput, partial_cross_entropy
 from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.inputs import check_sizes
 from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
-from agmm.mixture.online_em import SufficientStatistics, sum_over_ranks
+from agmm.mixture.online_em import sum_over_ranks
 from agmm.shapes import Features, Logits, Masks, ValidPixels
 from agmm.training.baselines import Candidates, output_of
 
@@ -128,11 +128,10 @@ class PrototypeContrastLoss(nn.Module):
         """Take in the batch's labelled cells (of all processes together)."""
         shares, features = grid.shares, grid.features
         weights = shares / features.norm(dim=1, keepdim=True).clamp(min=SHORTEST)
-        mass = shares.sum((0, 2))
         sums = torch.einsum("bkn,bdn->kd", weights, features)
-        batch = sum_over_ranks(SufficientStatistics(mass, sums, torch.zeros_like(mass)))
-        present = batch.mass > 0
-        target = batch.sums / torch.where(present, batch.mass, 1).unsqueeze(1)
+        mass, sums = sum_over_ranks(shares.sum((0, 2)), sums)
+        present = mass > 0
+        target = sums / torch.where(present, mass, 1).unsqueeze(1)
         gain = torch.where(self.seen, 1 - self.momentum, 1.0) * present
         self.means.lerp_(target.to(self.means.dtype), gain.to(self.means.dtype).unsqueeze(1))
         self.seen |= present

@@ -15,8 +15,9 @@ from agmm.config import TrainConfig
 from agmm.data.dataset import Sample, view_seed
 from agmm.errors import NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
+from agmm.inference.needs import needed_arguments
 from agmm.inference.predict import predict_probabilities
-from agmm.mixture import Need, ObjectiveOutput
+from agmm.mixture import ObjectiveOutput
 from agmm.models.classifier import Classifier
 from agmm.models.segmenter import Segmenter
 from agmm.shapes import ImageArray, MaskArray
@@ -85,9 +86,8 @@ class SegmentationTask(L.LightningModule):
 
     def _needed(self, images: Tensor) -> dict[str, Tensor]:
         """The arguments that the objective declares in `needs`; most objectives need none."""
-        needs: frozenset[Need] = getattr(self.objective, "needs", frozenset())
-        given = {"images": images} if "images" in needs else {}
-        if "teacher" in needs:
+        given = needed_arguments(self.objective, images)
+        if "teacher" in getattr(self.objective, "needs", ()):
             with torch.no_grad():
                 opinion = self.averaged(images)
             given |= {"teacher_logits": opinion.logits, "teacher_features": opinion.features}
