@@ -318,7 +318,8 @@ def test_state_dict_resumes_exactly(make_batch: Make) -> None:
     batch = make_batch(seed=7, labelled=0.05)
     one, two = straight(**batch), resumed(**batch)
     assert set(straight.state_dict()) == {
-        "step", "mixture.means", "mixture.variances", "mixture.mass",
+        "step", "mixture.means", "mixture.variances", "mixture.mass", "images.axes",
+        "images.offsets",
     }  # fmt: skip
     assert torch.equal(one.loss, two.loss)
     assert torch.equal(straight.mixture.means, resumed.mixture.means)

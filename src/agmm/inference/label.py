@@ -6,10 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as transforms
 
-from agmm.data.transforms import normalise
-from agmm.inference.needs import needed_arguments
+from agmm.inference.network import needed_arguments, whole_input
 from agmm.labels.supervision import Supervision, resize
 from agmm.mixture import pseudo_labels
 from agmm.models.segmenter import Segmenter
@@ -68,13 +66,8 @@ def label_picture(
         Everything at the picture's size, on the CPU.
     """
     size = image.shape[:2]
-    small = (max(1, round(size[0] * image_scale)), max(1, round(size[1] * image_scale)))
-    picture = torch.from_numpy(image.copy()).permute(2, 0, 1)
-    picture = normalise(
-        transforms.resize(picture, list(small), antialias=True), model.mean, model.std
-    )
-    scaled = resize(given, *small)
-    picture = picture[None].to(device)
+    picture = whole_input(model, image, image_scale).to(device)
+    scaled = resize(given, *picture.shape[2:])
     output = model(picture)
     candidates = torch.from_numpy(scaled.candidates)[None].to(device)
     seeds = torch.from_numpy(scaled.seeds)[None].long().to(device)

@@ -1,6 +1,5 @@
 """From a picture to probabilities or classes: tiles, scales and flips."""
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,7 +12,7 @@ from agmm.data.transforms import normalise
 from agmm.datasets.windows import PictureRows, whole_picture
 from agmm.errors import ConfigError
 from agmm.inference.blending import Block, Side, blended, tiled_side
-from agmm.inference.needs import needed_arguments
+from agmm.inference.network import eval_mode, needed_arguments
 from agmm.inference.resizing import RowBuffer, resized_rows
 from agmm.mixture import joint_probabilities
 from agmm.models.segmenter import Segmenter, SegmenterOutput
@@ -75,7 +74,7 @@ def predict_probabilities(
     height, width = image.shape[:2]
     # Made outside of inference mode, so that the caller may change it or train on it.
     mean = torch.zeros(model.num_classes, height, width)
-    with _eval_mode(model), _eval_mode(objective), torch.inference_mode():
+    with eval_mode(model), eval_mode(objective), torch.inference_mode():
         for scale in scales:
             for block in _blocks(
                 model,
@@ -144,7 +143,7 @@ def predict_classes(
         [(8, 60), (32, 60)]
     """
     _check_options(image_scale, tile, overlap, [scale], batch_size)
-    with _eval_mode(model), _eval_mode(objective), torch.inference_mode():
+    with eval_mode(model), eval_mode(objective), torch.inference_mode():
         blocks = _blocks(
             model,
             picture,
@@ -243,19 +242,6 @@ def _posterior(objective: nn.Module, output: SegmenterOutput, images: Tensor) ->
     needed = needed_arguments(objective, images)
     result: Tensor = objective(output.logits, output.features, unlabelled, **needed).posterior
     return result.float()
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module | None) -> Iterator[None]:
-    # train() would also wake submodules that the training keeps frozen in eval mode.
-    training = [] if model is None else [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _check_options(

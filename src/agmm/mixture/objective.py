@@ -42,6 +42,7 @@ from agmm.mixture.online_em import (
     rank_shares,
     sufficient_statistics,
 )
+from agmm.mixture.presence import PresenceModel, image_vectors, presence_prior
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX
 
@@ -88,6 +89,9 @@ class AGMMLoss(nn.Module):
         coherence: λ, weight of a cell's neighbours in the E step, where those of a similar colour
             count most; 0 = each cell stands alone. Colour needs `images`.
         network_prior: whether the E step takes the network's `p` as prior of the classes.
+        presence: whether, in evaluation mode and in images of which no label says anything, the
+            odds of each class being in the image are a prior of the E step, once `images` has
+            learned them.
         label_worth: κ, how many cells a labelled one is worth: in an image where κ times the number
             of labelled cells is more than that of all cells, the two `mutual` terms are divided by
             the one over the other; 0 = nowhere.
@@ -100,6 +104,7 @@ class AGMMLoss(nn.Module):
 
     Attributes:
         mixture: the running means, variances and masses of all components.
+        images: which classes an image shows, by its features; says nothing before its `fit`.
         needs: what a training loop shall give it besides logits, features and labels.
         step: number of forward passes in training mode, int64.
 
@@ -140,6 +145,7 @@ class AGMMLoss(nn.Module):
         appearance: float = 0.0,
         coherence: float = 10.0,
         network_prior: bool = True,
+        presence: bool = True,
         label_worth: float = 50.0,
         confidence: Confidence = "agreement",
         teacher: bool = True,
@@ -174,6 +180,7 @@ class AGMMLoss(nn.Module):
         self.appearance = appearance
         self.coherence = coherence
         self.network_prior = network_prior
+        self.presence = presence
         self.label_worth = label_worth
         self.confidence = confidence
         self.joint_prediction = joint_prediction
@@ -182,6 +189,7 @@ class AGMMLoss(nn.Module):
         self.needs = frozenset(need for need, wanted in given.items() if wanted)
         channels = feature_channels + (APPEARANCE_CHANNELS if appearance else 0)
         self.mixture = RunningMixture(num_classes * components, channels)
+        self.images = PresenceModel(num_classes, channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -279,6 +287,21 @@ class AGMMLoss(nn.Module):
             ),
         )
 
+    @torch.no_grad()
+    def image_vectors(self, features: Tensor, images: Tensor | None = None) -> Tensor:
+        """The vectors of whole images that `images` learns from, see `PresenceModel.fit`.
+
+        Args:
+            features: features of the network in evaluation mode, `b d h w`.
+            images: as in a call.
+
+        Returns:
+            Vectors, `b c`.
+        """
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        colours = self._colours(images, features, dtype)
+        return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
+
     def _expectation(
         self, grid: CompactGrid, teacher: Teacher | None, log_probs: Tensor, colours: Tensor
     ) -> Expectation:
@@ -296,8 +319,13 @@ class AGMMLoss(nn.Module):
             teacher = Teacher(scores if grid.classes is None else grid.classes.take(scores), asked)
         elif moving:
             theirs = self._components(grid, teacher.features)
+        evidence = _evidence(theirs).detach()
+        if self.presence and not self.training:
+            scores = self.images.scores(teacher.features)
+            shown = presence_prior(scores, grid.all_candidates, grid.labelled)
+            evidence = evidence + (shown if grid.classes is None else grid.classes.take(shown))
         prior = teacher.scores if self.network_prior else None
-        joint = log_posterior(_evidence(theirs).detach(), theirs.allowed, prior)
+        joint = log_posterior(evidence, theirs.allowed, prior)
         backing = None
         if self.coherence:
             weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))

@@ -133,7 +133,7 @@ def sum_over_ranks(*parts: Tensor) -> list[Tensor]:
         return list(parts)
     message = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(message)
-    sums = message.split([part.numel() for part in parts])
+    sums = torch.split(message, [part.numel() for part in parts])
     return [total.view_as(part) for total, part in zip(sums, parts, strict=True)]
 
 

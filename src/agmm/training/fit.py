@@ -18,9 +18,11 @@ from agmm.data.datamodule import SegmentationData
 from agmm.data.dataset import TrainingViews, WholePictures
 from agmm.data.transforms import training_view
 from agmm.datasets.records import Record
+from agmm.mixture import AGMMLoss
 from agmm.models.segmenter import Segmenter
 from agmm.training.cost import TrainingCost
 from agmm.training.hardware import resolved_precision, runs_on_gpu
+from agmm.training.presence import LearnPresence
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path, reached_step
 from agmm.training.task import SegmentationTask
@@ -69,8 +71,11 @@ def fit(
     if resume_from and reached_step(last) >= max_steps:
         return
     task = SegmentationTask(model, objective, config, max_steps)
+    callbacks: list[L.Callback] = [Timer(), TrainingCost(), TrainingProgress(console, max_steps)]
+    if isinstance(objective, AGMMLoss) and objective.presence:
+        callbacks.append(LearnPresence(config, train, background))
     with quiet_lightning():
-        trainer = _trainer(config, max_steps, console, validates=bool(val))
+        trainer = _trainer(config, max_steps, callbacks, validates=bool(val))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
 
 
@@ -126,7 +131,7 @@ def training_views(
 
 
 def _trainer(
-    config: TrainConfig, max_steps: int, console: Console, *, validates: bool
+    config: TrainConfig, max_steps: int, callbacks: Sequence[L.Callback], *, validates: bool
 ) -> L.Trainer:
     logs = config.out / "logs"
     checkpoints = [_checkpoint(config, "last")]
@@ -148,7 +153,7 @@ def _trainer(
         # Some encoders have a last stage that no decoder uses.
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         sync_batchnorm=several and on_gpu,  # torch has it for GPUs only
-        callbacks=[*checkpoints, Timer(), TrainingCost(), TrainingProgress(console, max_steps)],
+        callbacks=[*callbacks, *checkpoints],
         logger=[
             CSVLogger(logs, name="csv"),
             TensorBoardLogger(logs, name="tensorboard"),

@@ -15,7 +15,7 @@ from agmm.config import TrainConfig
 from agmm.data.dataset import Sample, view_seed
 from agmm.errors import NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
-from agmm.inference.needs import needed_arguments
+from agmm.inference.network import needed_arguments
 from agmm.inference.predict import predict_probabilities
 from agmm.mixture import ObjectiveOutput
 from agmm.models.classifier import Classifier

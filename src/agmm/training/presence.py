@@ -1,0 +1,82 @@
+"""The objective learns from whole training pictures which classes a picture shows."""
+
+from collections.abc import Iterator, Sequence
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from agmm.config import TrainConfig
+from agmm.data.dataset import supervise
+from agmm.datasets.images import read_image
+from agmm.datasets.records import Record
+from agmm.inference.network import eval_mode, needed_arguments, whole_input
+from agmm.mixture import AGMMLoss
+from agmm.models.segmenter import Segmenter
+from agmm.training.task import SegmentationTask
+
+MOST_PICTURES = 400
+"""... that it learns from; as many again gained nothing (benchmarks/README.md)."""
+LONGEST_SIDE = 1024
+"""Longer pictures are predicted in tiles, of which the labels of the picture say little."""
+
+
+class LearnPresence(L.Callback):
+    """Before a validation, or a checkpoint of a training without any, fit ``objective.images``.
+
+    Args:
+        config: The training's config.
+        records: Training records.
+        background: Index of the background class; None if no class is one.
+    """
+
+    def __init__(
+        self, config: TrainConfig, records: Sequence[Record], background: int | None
+    ) -> None:
+        step = -(-len(records) // MOST_PICTURES)
+        self.config, self.records, self.background = config, records[::step], background
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The scores that follow are those of predictions that know what a picture shows."""
+        self._fit(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Checkpoints are written after this."""
+        if not trainer.enable_validation:
+            self._fit(trainer, pl_module)
+
+    def _fit(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        assert isinstance(task, SegmentationTask)
+        network, objective = task.averaged.module, task.objective
+        assert isinstance(network, Segmenter)
+        assert isinstance(objective, AGMMLoss)
+        mine = self.records[trainer.global_rank :: trainer.world_size]
+        vectors = [objective.images.axes.new_empty(0, objective.images.axes.shape[1])]
+        shown = [torch.empty(0, network.num_classes, dtype=torch.bool)]
+        with eval_mode(network), eval_mode(objective), torch.inference_mode():
+            for vector, classes in self._pictures(mine, network, objective):
+                vectors.append(vector)
+                shown.append(classes[None])
+        objective.images.fit(torch.cat(vectors), torch.cat(shown).to(vectors[0].device))
+
+    def _pictures(
+        self, records: Sequence[Record], network: Segmenter, objective: AGMMLoss
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Vector and classes of the pictures of which the labels rule out a class."""
+        for record in records:
+            image = read_image(record.image)
+            annotations = [
+                record.labels[form]() for form in self.config.labels if form in record.labels
+            ]
+            given = supervise(
+                annotations, (), image.shape[:2], network.num_classes,
+                complete=self.config.complete_labels, background=self.background,
+            )  # fmt: skip
+            shown = torch.from_numpy(given.candidates.reshape(network.num_classes, -1).any(1))
+            if shown.all() or max(image.shape) * self.config.image_scale > LONGEST_SIDE:
+                continue
+            picture = whole_input(network, image, self.config.image_scale)
+            picture = picture.to(objective.images.axes.device)
+            features = network(picture).features
+            needed = needed_arguments(objective, picture)
+            yield objective.image_vectors(features, needed.get("images")), shown

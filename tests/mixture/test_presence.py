@@ -1,0 +1,156 @@
+"""What an image shows: learned from whole images, asked where there are no labels."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from agmm.mixture import AGMMLoss
+from agmm.mixture.presence import SHRINKAGE, PresenceModel, image_vectors, presence_prior
+from tests.mixture.plain import plain_loss
+
+Make = Callable[..., dict[str, Any]]
+
+
+def random_images(number: int = 60, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of 2 x 3 channels and four classes; the first is in all images, the last in none."""
+    generator = torch.Generator().manual_seed(seed)
+    shown = torch.rand(number, 4, generator=generator) < 0.4
+    shown[:, 0], shown[:, 3] = True, False
+    moved = shown.double() @ torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    noise = torch.randn(number, 6, generator=generator, dtype=torch.float64)
+    return moved + noise @ torch.randn(6, 6, generator=generator, dtype=torch.float64), shown
+
+
+def test_vectors_by_hand() -> None:
+    features = torch.tensor([[[1.0, 3.0, 5.0], [-1.0, -1.0, 2.0]]])
+    assert image_vectors(features).tolist() == [[3.0, 0.0, 5.0, 2.0]]
+
+
+def test_scores_are_those_of_an_independent_discriminant() -> None:
+    """Against scikit-learn, given the covariance of all images shrunk to its diagonal."""
+    vectors, shown = random_images()
+    model = PresenceModel(4, 3).double()
+    model.fit(vectors, shown)
+    features = torch.randn(5, 3, 7, dtype=torch.float64)
+    scores = model.scores(features)
+    covariance = torch.cov(vectors.T, correction=0)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * covariance.diag().diag()
+
+    class Given:
+        """A covariance estimator in the way of scikit-learn that gives ours."""
+
+        def fit(self, data: Any) -> "Given":
+            del data
+            self.covariance_ = shrunk.numpy()
+            return self
+
+    for k in (1, 2):
+        reference = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Given())
+        reference.fit(vectors.numpy(), shown[:, k].numpy())
+        expected = reference.decision_function(image_vectors(features).numpy())
+        torch.testing.assert_close(scores[:, k], torch.from_numpy(expected))
+    assert (scores[:, [0, 3]] == 0).all()
+
+
+def test_nothing_is_said_before_and_after_nothing() -> None:
+    model = PresenceModel(4, 3)
+    features = torch.randn(2, 3, 5)
+    assert (model.scores(features) == 0).all()
+    model.fit(torch.zeros(0, 6), torch.zeros(0, 4, dtype=torch.bool))
+    assert (model.scores(features) == 0).all()
+
+
+def test_a_channel_that_never_fires_does_no_harm() -> None:
+    vectors, shown = random_images()
+    silent = torch.cat([vectors[:, :2], torch.zeros(60, 1), vectors[:, 3:]], 1)
+    model = PresenceModel(4, 3).double()
+    model.fit(silent, shown)
+    assert model.axes.isfinite().all()
+    assert (model.axes[:, 2] == 0).all()
+    assert (model.axes[1:3, 0] != 0).all()
+
+
+def test_prior_by_hand() -> None:
+    """The log-odds where they speak against a class, in the one image of which nothing is known."""
+    scores = torch.tensor([[-2.0, 3.0]]).repeat(3, 1)
+    candidates = torch.tensor([[True, True], [True, True], [True, False]]).unsqueeze(2)
+    labelled = torch.tensor([[False, False], [False, True], [False, False]])
+    prior = presence_prior(scores, candidates, labelled)
+    assert prior.squeeze(2).tolist() == [[-2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_an_image_without_labels_is_spread_over_what_it_shows(make_batch: Make) -> None:
+    """Posterior ∝ posterior without · exp(min(0, log-odds)); in training mode nothing is asked."""
+    with_it, without = plain_loss(4, 3, presence=True), plain_loss(4, 3, presence=False)
+    for objective in (with_it, without):
+        for seed in range(3):
+            objective(**make_batch(seed=seed, dtype=torch.float32))
+        objective.images.fit(*random_images())
+        objective.double()
+    batch = make_batch()
+    batch["seeds"][0] = 255
+    torch.testing.assert_close(with_it(**batch).posterior, without(**batch).posterior)
+    with_it.eval()
+    without.eval()
+    found, plain = with_it(**batch).posterior, without(**batch).posterior
+    odds = with_it.images.scores(batch["features"].detach().flatten(2)).clamp(max=0)
+    assert odds[0].min() < -0.1
+    expected = plain * odds.exp()[:, :, None, None]
+    torch.testing.assert_close(found[0], expected[0] / expected[0].sum(0))
+    torch.testing.assert_close(found[1], plain[1])
+
+
+@pytest.mark.parametrize("presence", [True, False])
+def test_what_it_says_is_kept_with_the_objective(make_batch: Make, presence: bool) -> None:
+    trained, loaded = (AGMMLoss(4, 3, presence=presence).eval() for _ in range(2))
+    trained.images.fit(*random_images())
+    loaded.load_state_dict(trained.state_dict())
+    batch = make_batch(labelled=0.0, dtype=torch.float32)
+    assert torch.equal(loaded(**batch).posterior, trained(**batch).posterior)
+
+
+def test_vectors_are_of_what_the_mixture_sees() -> None:
+    images = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(2, 3, 3, 4, generator=torch.Generator().manual_seed(1))
+    assert AGMMLoss(4, 3).image_vectors(features).shape == (2, 6)
+    coloured = AGMMLoss(4, 3, appearance=1.0)
+    vectors = coloured.image_vectors(features, images)
+    assert vectors.shape == (2, coloured.images.axes.shape[1])
+    assert (vectors != coloured.image_vectors(features)).any()
+
+
+RANK = """
+import sys, torch, torch.distributed as dist
+from agmm.mixture.presence import PresenceModel
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+vectors, shown = torch.load(f"{folder}/images.pt")
+part = slice(0, 0) if rank else slice(0, None)  # the second process has no picture
+if sys.argv[3] == "half":
+    part = slice(rank, None, 2)
+model = PresenceModel(4, 3).double()
+model.fit(vectors[part], shown[part])
+torch.save(model.state_dict(), f"{folder}/rank{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("parts", ["half", "all"])
+def test_processes_learn_from_the_images_of_all(tmp_path: Path, parts: str) -> None:
+    images = random_images()
+    torch.save(images, tmp_path / "images.pt")
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path), parts])
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
+    single = PresenceModel(4, 3).double()
+    single.fit(*images)
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"rank{rank}.pt"), single.state_dict())
