@@ -58,6 +58,17 @@ def test_scores_are_those_of_an_independent_discriminant() -> None:
     assert (scores[:, [0, 3]] == 0).all()
 
 
+def test_what_does_not_hold_for_other_images_is_not_said() -> None:
+    """In each half the vectors tell the classes, but in the second the other way round."""
+    vectors, shown = random_images()
+    model = PresenceModel(4, 3).double()
+    model.fit(torch.cat([vectors, vectors]), torch.cat([shown, shown]))
+    assert (model.axes[1:3] != 0).any()
+    model.fit(torch.cat([vectors, -vectors]), torch.cat([shown, shown]))
+    assert (model.axes == 0).all()
+    assert (model.offsets == 0).all()
+
+
 def test_nothing_is_said_before_and_after_nothing() -> None:
     model = PresenceModel(4, 3)
     features = torch.randn(2, 3, 5)

@@ -3,17 +3,40 @@
 Ours. With tags, or complete labels, the candidates say which classes an image shows, and the E step
 spreads its posterior over them alone. An image to predict has nothing of the kind. So whole images
 get a model of their own: in the space of their pooled features, those that show a class and those
-that do not are two Gaussians with one covariance for all (linear discriminants, Fisher 1936).
+that do not are two Gaussians with one covariance for all (linear discriminants, Fisher 1936). Half
+of the images must tell the classes of the other half better than their frequencies do; else the
+model says nothing.
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from agmm.mixture.online_em import sum_over_ranks
 
 SHRINKAGE = 0.3
 """Share of its diagonal in the covariance, which is that of a few hundred images."""
+
+
+class ImageSums(NamedTuple):
+    """Sums over some images.
+
+    Attributes:
+        number: number of the images, one value.
+        total: `Σ x` of their vectors, `2d`.
+        products: `Σ x xᵀ`, `2d 2d`.
+        shows: number of those that show each class, `k`.
+        shown_total: `Σ x` over those, `k 2d`.
+    """
+
+    number: Tensor
+    total: Tensor
+    products: Tensor
+    shows: Tensor
+    shown_total: Tensor
 
 
 def image_vectors(features: Float[Tensor, "b d n"]) -> Float[Tensor, "b d2"]:
@@ -45,10 +68,10 @@ class PresenceModel(nn.Module):
 
     Example:
         >>> model = PresenceModel(2, 1)
-        >>> vectors = torch.tensor([[4.0, 1.0], [2.0, 1.0]])
-        >>> model.fit(vectors, torch.tensor([[True, False], [False, True]]))
-        >>> model.scores(torch.full((1, 1, 1), 3.0)).tolist()  # half-way between the two
-        [[0.0, 0.0]]
+        >>> vectors = torch.tensor([[4.0, 4.5], [1.0, 1.5], [3.8, 4.4], [1.1, 1.6]])
+        >>> model.fit(vectors, torch.tensor([[True, False], [False, True]] * 2))
+        >>> (model.scores(torch.full((1, 1, 1), 4.0)) > 0).tolist()  # like the first
+        [[True, False]]
     """
 
     axes: Tensor
@@ -65,35 +88,24 @@ class PresenceModel(nn.Module):
 
         Args:
             vectors: vectors of this process's images, see `image_vectors`; maybe of none. Those of
-                all processes count.
+                all processes count. Like neighbours, such as the frames of a film, in a row.
             shown: classes that each image shows.
         """
         wide = vectors.dtype if vectors.device.type == "mps" else torch.float64
-        exact, named = vectors.detach().to(wide), shown.to(wide)
-        number, total, products, shows, shown_sums = sum_over_ranks(
-            exact.new_full((), len(exact)),
-            exact.sum(0),
-            exact.mT @ exact,
-            named.sum(0),
-            named.mT @ exact,
-        )
-        number = number.clamp(min=1)
-        share = shows / number
-        known = (shows > 0) & (shows < number)
-        share = torch.where(known, share, 0.5)
-        mean = total / number
-        covariance = products / number - mean.outer(mean)
-        scale = covariance.diagonal()
-        # A channel without variance, such as one that never fires, tells nothing apart.
-        spread = torch.lerp(covariance, scale.diag(), SHRINKAGE) + (scale <= 0).to(scale).diag()
-        # From images without the class to those with it; without the check for singular matrices,
-        # which would wait for an accelerator.
-        gap = (shown_sums / shows.clamp(min=1).unsqueeze(1) - mean) / (1 - share).unsqueeze(1)
-        axes = torch.linalg.solve_ex(spread, gap.mT)[0].mT
-        middle = mean + (0.5 - share).unsqueeze(1) * gap
-        offsets = share.log() - (1 - share).log() - (middle * axes).sum(1)
-        self.axes.copy_(torch.where(known.unsqueeze(1), axes, 0))
-        self.offsets.copy_(torch.where(known, offsets, 0))
+        vectors, named = vectors.detach().to(wide), shown.to(wide)
+        middle = (len(vectors) + 1) // 2
+        parts = [(vectors[:middle], named[:middle]), (vectors[middle:], named[middle:])]
+        halves = [_sums(*part) for part in parts]
+        losses = torch.stack(
+            [_held_out(*parts[0], halves[1]), _held_out(*parts[1], halves[0])]
+        ).sum(0)
+        (losses,) = sum_over_ranks(losses)
+        everything = ImageSums(*(one + other for one, other in zip(*halves, strict=True)))
+        helps = losses[0] < losses[1]
+        for buffer, value in zip(
+            (self.axes, self.offsets), _discriminants(everything), strict=True
+        ):
+            buffer.copy_(torch.where(helps, value, 0))
 
     @torch.no_grad()
     def scores(self, features: Float[Tensor, "b d n"]) -> Float[Tensor, "b k"]:
@@ -135,3 +147,55 @@ def presence_prior(
     if candidates is not None:
         told = told | ~candidates.flatten(1).all(1)
     return scores.clamp(max=0).masked_fill(told.unsqueeze(1), 0).unsqueeze(2)
+
+
+def _sums(vectors: Tensor, named: Tensor) -> ImageSums:
+    """Sums over the images of all processes."""
+    number = vectors.new_full((), len(vectors))
+    return ImageSums(
+        *sum_over_ranks(
+            number, vectors.sum(0), vectors.mT @ vectors, named.sum(0), named.mT @ vectors
+        )
+    )
+
+
+def _known(sums: ImageSums) -> Tensor:
+    """Classes that some of the images show, and some do not."""
+    return (sums.shows > 0) & (sums.shows < sums.number)
+
+
+def _log_odds(sums: ImageSums) -> Tensor:
+    """How often each class is shown, as log-odds; 0 for a class that is not known."""
+    share = torch.where(_known(sums), sums.shows / sums.number.clamp(min=1), 0.5)
+    return share.log() - (1 - share).log()
+
+
+def _discriminants(sums: ImageSums) -> tuple[Tensor, Tensor]:
+    """Axes and offsets; 0 for a class that is not known."""
+    known, number = _known(sums), sums.number.clamp(min=1)
+    share = torch.where(known, sums.shows / number, 0.5)
+    mean = sums.total / number
+    covariance = sums.products / number - mean.outer(mean)
+    scale = covariance.diagonal()
+    # A channel without variance, such as one that never fires, tells nothing apart.
+    spread = torch.lerp(covariance, scale.diag(), SHRINKAGE) + (scale <= 0).to(scale).diag()
+    # From images without the class to those with it; without the check for singular matrices,
+    # which would wait for an accelerator.
+    inside = sums.shown_total / sums.shows.clamp(min=1).unsqueeze(1)
+    gap = (inside - mean) / (1 - share).unsqueeze(1)
+    axes = torch.linalg.solve_ex(spread, gap.mT)[0].mT
+    middle = mean + (0.5 - share).unsqueeze(1) * gap
+    offsets = _log_odds(sums) - (middle * axes).sum(1)
+    return torch.where(known.unsqueeze(1), axes, 0), torch.where(known, offsets, 0)
+
+
+def _held_out(vectors: Tensor, named: Tensor, others: ImageSums) -> Tensor:
+    """What discriminants, and frequencies, of other images cost on these, `2`, in nats."""
+    axes, offsets = _discriminants(others)
+    known = _known(others)
+    guesses = (vectors @ axes.mT + offsets, _log_odds(others).expand_as(named))
+    costs = (
+        functional.binary_cross_entropy_with_logits(guess, named, reduction="none")
+        for guess in guesses
+    )
+    return torch.stack([torch.where(known, cost, 0).sum() for cost in costs])
