@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agmm.errors import ConfigError
-from agmm.mixture import kernel_density
+from agmm.mixture import inputs, kernel_density
 from agmm.mixture.components import Choices, image_components
 from agmm.mixture.equipartition import equipartition
 from agmm.mixture.online_em import RunningMixture
@@ -188,7 +188,7 @@ def test_places_that_no_labelled_cell_fills_change_nothing(
     """On an accelerator there are as many places as there may be cells, filled or not."""
     given = case["features"], case["shares"], torch.tensor([0.5, 2.0, 1.0]), 0.5
     few = kernel_density.kernel_density(*given)
-    monkeypatch.setattr(kernel_density, "readable", lambda _: False)
+    monkeypatch.setattr(inputs, "readable", lambda _: False)
     many = kernel_density.kernel_density(*given)
     present = (case["shares"] > 0).any(2)
     torch.testing.assert_close(many[present], few[present])

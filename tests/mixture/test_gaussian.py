@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
+from agmm.mixture import gaussian
 from agmm.mixture.gaussian import (
     allowed_classes,
     log_likelihood,
     log_posterior,
     squared_distances,
+    squared_norms,
     weighted_means,
 )
 
@@ -34,6 +36,18 @@ def test_squared_distances_equal_a_loop() -> None:
     for b, k, n in np.ndindex(2, 3, 7):
         expected = sum((features[b, d, n] - means[b, k, d]).item() ** 2 for d in range(5)) / 5
         assert distances[b, k, n].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 20, 10**6])
+def test_squared_norms_are_the_same_in_parts(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one, two, and all of five channels of seven cells, and with a gradient."""
+    features = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).double()
+    monkeypatch.setattr(gaussian, "CHUNK", chunk)
+    expected = torch.linalg.vector_norm(features, dim=1) ** 2
+    torch.testing.assert_close(squared_norms(features), expected)
+    features.requires_grad_()
+    (gradient,) = torch.autograd.grad(squared_norms(features).sum(), features)
+    torch.testing.assert_close(gradient, 2 * features.detach())
 
 
 def test_squared_distance_is_never_negative() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agmm.errors import ConfigError, InputError
-from agmm.mixture import AGMM2023Loss, AGMMLoss, inputs
+from agmm.mixture import AGMM2023Loss, AGMMLoss, inputs, losses
 from agmm.mixture.grid import class_shares
 from tests.mixture.plain import plain_loss
 
@@ -309,6 +309,53 @@ def test_evaluation_changes_no_state(make_batch: Make) -> None:
     objective.eval()
     objective(**make_batch(seed=1))
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
+
+
+PREDICTING: list[dict[str, Any]] = [
+    {}, {"network_prior": False}, {"coherence": 0.0}, {"running_share": 0.0}, {"appearance": 1.0},
+    {"centres": "batch"}, {"centres": "pixels"}, {"centres": "running", "components": 2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", PREDICTING, ids=str)
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_posterior_without_labels_is_that_of_a_call(
+    make_batch: Make, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, readable: bool
+) -> None:
+    """One class of the four has never been seen, and one is rarely shown by images."""
+    monkeypatch.setattr(inputs, "readable", lambda *_: readable)
+    objective = AGMMLoss(4, 3, **options)
+    for seed in range(3):
+        batch = make_batch(seed=seed)
+        batch["seeds"][batch["seeds"] == 3] = 255
+        objective(**batch)
+    vectors = objective.image_vectors(make_batch(batch=40, seed=8)["features"])
+    objective.images.fit(vectors, vectors[:, :1] > vectors[:, 1:5])
+    assert objective.images.axes.any()
+    objective.eval()
+
+    batch = make_batch(seed=9)
+    images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)).double()
+    batch["seeds"].fill_(255)
+    posterior = objective.unlabelled_posterior(batch["logits"], batch["features"], images=images)
+
+    called = objective(**batch, images=images).posterior
+    torch.testing.assert_close(posterior, called)
+    assert not posterior.requires_grad
+    assert (posterior - posterior[:, :1, :1, :1]).abs().amax() > 0.1
+
+
+def test_a_term_that_weighs_nothing_is_not_computed(
+    make_batch: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["mixture_likelihood", "mutual", "mutual_features", "maximisation", "separation"]
+    for name in names:
+        monkeypatch.setattr(losses, name, None)
+    out = plain_loss(4, 3, **dict.fromkeys(names, 0.0))(**make_batch())
+    assert {name: out.terms[name].item() for name in names} == dict.fromkeys(names, 0)
+    assert out.loss.item() == pytest.approx(
+        out.terms["partial_cross_entropy"].item() + out.terms["absent_class"].item()
+    )
 
 
 def test_state_dict_resumes_exactly(make_batch: Make) -> None:

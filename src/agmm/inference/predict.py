@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from agmm.inference.blending import Block, Side, blended, tiled_side
 from agmm.inference.network import eval_mode, needed_arguments
 from agmm.inference.resizing import RowBuffer, resized_rows
 from agmm.mixture import joint_probabilities
-from agmm.models.segmenter import Segmenter, SegmenterOutput
-from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
+from agmm.models.segmenter import Segmenter
+from agmm.shapes import ImageArray, MaskArray
 
 
 def predict_probabilities(
@@ -225,23 +226,16 @@ def _probabilities(
     model: Segmenter, objective: nn.Module | None, images: Float[Tensor, "b 3 h w"]
 ) -> Iterator[Float32[Tensor, "k h w"]]:
     output = model(images)
-    posterior = None
+    posterior: Tensor | None = None
     if objective is not None and getattr(objective, "joint_prediction", False):
-        posterior = _posterior(objective, output, images)
+        asked: Any = objective
+        needed = needed_arguments(objective, images)
+        posterior = asked.unlabelled_posterior(output.logits, output.features, **needed).float()
     for index, logits in enumerate(output.logits):
         probs = logits.float().softmax(0)
         if posterior is not None:
             probs = joint_probabilities(probs[None], posterior[index, None])[0]
         yield probs.cpu()
-
-
-def _posterior(objective: nn.Module, output: SegmenterOutput, images: Tensor) -> Tensor:
-    """What the objective knows of the classes of images without labels, "b k h w"."""
-    size = (len(images), *images.shape[2:])
-    unlabelled = torch.full(size, IGNORE_INDEX, dtype=torch.int64, device=images.device)
-    needed = needed_arguments(objective, images)
-    result: Tensor = objective(output.logits, output.features, unlabelled, **needed).posterior
-    return result.float()
 
 
 def _check_options(

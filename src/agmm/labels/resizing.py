@@ -122,40 +122,46 @@ def _starts(old: int, new: int) -> Int[np.ndarray, " new"]:
 
 
 def _shrink(seeds: MaskArray, height: int, width: int) -> UInt8[np.ndarray, "{height} {width}"]:
-    """Reduce (H, W) to (height, width), neither larger than before."""
+    """Reduce (H, W) to (height, width), neither larger than before.
+
+    Only labelled pixels are looked at one by one, which are few in most forms of label.
+    """
     H, W = seeds.shape
-    top, left = _starts(H, height), _starts(W, width)
-    lowest = np.minimum.reduceat(np.minimum.reduceat(seeds, top, axis=0), left, axis=1)
-    # +1 wraps 255 round to 0, so that unlabelled is below every class here as it is above there.
-    shifted = seeds + np.uint8(1)
-    highest = np.maximum.reduceat(np.maximum.reduceat(shifted, top, axis=0), left, axis=1)
-    conflict = lowest + np.uint8(1) != highest
-    if not conflict.any():
-        return lowest  # no cell has two classes, so that none was lost
-    cell = _target(H, height)[:, None] * width + _target(W, width)
-    flat = lowest.ravel()
-    _vote(flat, seeds, cell, conflict)
-    _rescue(flat, seeds, cell)
+    labelled = seeds != IGNORE_INDEX
+    labels = seeds[labelled]
+    cells = (_target(H, height)[:, None] * width + _target(W, width))[labelled]
+    flat = np.full(height * width, IGNORE_INDEX, dtype=np.uint8)
+    flat[cells] = labels
+    contested = np.zeros(height * width, dtype=np.bool_)
+    contested[cells[flat[cells] != labels]] = True
+    voters = contested[cells]
+    if voters.any():  # else no cell has two classes, so that none was lost
+        pixels = np.bincount(labels, minlength=IGNORE_INDEX)
+        _vote(flat, cells[voters], labels[voters], pixels)
+        _rescue(flat, cells, labels, pixels)
     return flat.reshape(height, width)
 
 
 def _vote(
     flat: UInt8[np.ndarray, " n"],
-    seeds: MaskArray,
-    cell: Int[np.ndarray, "H W"],
-    conflict: Bool[np.ndarray, "h w"],
+    cells: Int[np.ndarray, " voters"],
+    labels: UInt8[np.ndarray, " voters"],
+    pixels: Int[np.ndarray, " classes"],
 ) -> None:
-    """Write the majority class into the cells that have pixels of several classes."""
-    voters = conflict.ravel()[cell] & (seeds != IGNORE_INDEX)
-    ballots, votes = np.unique(cell[voters] * 256 + seeds[voters], return_counts=True)
+    """Write the majority class into the cells of these labelled pixels; the rarer wins a tie."""
+    ballots, votes = np.unique(cells * 256 + labels, return_counts=True)
     cells, classes = ballots // 256, ballots % 256
-    pixels = np.bincount(seeds.ravel(), minlength=256)
     order = np.lexsort((classes, pixels[classes], -votes, cells))
     cells, first = np.unique(cells[order], return_index=True)
     flat[cells] = classes[order[first]]
 
 
-def _rescue(flat: UInt8[np.ndarray, " n"], seeds: MaskArray, cell: Int[np.ndarray, "H W"]) -> None:
+def _rescue(
+    flat: UInt8[np.ndarray, " n"],
+    cells: Int[np.ndarray, " labelled"],
+    labels: UInt8[np.ndarray, " labelled"],
+    pixels: Int[np.ndarray, " classes"],
+) -> None:
     """Give every class that lost all votes a cell of its own pixels, if there are enough cells.
 
     The rarest class comes first. This is bipartite matching of classes to cells by augmenting
@@ -164,13 +170,11 @@ def _rescue(flat: UInt8[np.ndarray, " n"], seeds: MaskArray, cell: Int[np.ndarra
 
     @functools.cache
     def cells_of(label: int) -> Int[np.ndarray, " cells"]:
-        cells, votes = np.unique(cell[seeds == label], return_counts=True)
-        return cells[np.argsort(-votes, kind="stable")]
+        own, votes = np.unique(cells[labels == label], return_counts=True)
+        return own[np.argsort(-votes, kind="stable")]
 
-    pixels = np.bincount(seeds.ravel(), minlength=256)
-    owned = np.bincount(flat, minlength=256)
-    lost = np.flatnonzero((pixels > 0) & (owned == 0))
-    lost = lost[lost != IGNORE_INDEX]
+    owned = np.bincount(flat, minlength=IGNORE_INDEX + 1)
+    lost = np.flatnonzero((pixels > 0) & (owned[:IGNORE_INDEX] == 0))
     for label in lost[np.argsort(pixels[lost], kind="stable")].tolist():
         _claim(label, flat, owned, cells_of, set())
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agmm.errors import ConfigError
+from agmm.mixture import inputs
 from agmm.mixture.gaussian import (
     allowed_classes,
     log_likelihood,
@@ -106,6 +107,11 @@ class Components(NamedTuple):
     shares: Tensor | None
     allowed: Tensor
 
+    @property
+    def evidence(self) -> Tensor:
+        """Log-likelihood of a few channels together; `likelihood` is that of their mean."""
+        return self.likelihood / self.temperature
+
 
 def image_components(
     features: Float[Tensor, "b d n"],
@@ -169,7 +175,9 @@ def image_components(
     elif choices.components > 1:
         likelihood, split, known = _of_classes(likelihood, known, choices, temperature)
     if choices.centres in ("image", "pixels") and choices.running_share:
-        past = log_likelihood(squared_distances(features, running), spread)
+        past = likelihood  # which is that of the running centres where no image has seeds
+        if not inputs.readable(present) or bool(present.any()):
+            past = log_likelihood(squared_distances(features, running), spread)
         likelihood = _with_running(likelihood, past, present, seen, choices, temperature)
     # A class without a centre has no likelihood; 0 keeps it finite where nothing else is left.
     likelihood = likelihood.masked_fill(~known.unsqueeze(2), 0)

@@ -1,5 +1,6 @@
 """What the E step of a batch knows, and the terms of the objective that follow from it."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from agmm.mixture import losses
 from agmm.mixture.compact import CompactGrid
 from agmm.mixture.components import Components
+from agmm.mixture.gaussian import log_posterior
+from agmm.mixture.losses import Confidence
 
 
 class Teacher(NamedTuple):
@@ -30,22 +33,20 @@ class Expectation(NamedTuple):
         teacher: whom it follows: the network itself, if there is no other.
         ours: the mixture of the network's features.
         theirs: the mixture of the teacher's features.
-        log_gamma: log-posterior of `ours` alone, `b j n`, with a gradient if a term needs it.
-        opinion: log-posterior of mixture and neighbours, without the network's `p`, `b j n`.
-        support: what the neighbours say on average, `b j n`; None where nobody asks.
+        alone: log-posterior of each cell alone, before it looks at its neighbours, `b j n`.
+        affinities: weights of the neighbours, `b o h w`; None where cells stand alone.
+        posterior: that of mixture and neighbours, without the network's `p`, `b j n`.
         gamma: responsibilities, `b j n`.
-        confidence: how much each cell counts, `b n`.
         cells: the cells that the mixture knows something of, `b n`.
     """
 
     teacher: Teacher
     ours: Components
     theirs: Components
-    log_gamma: Tensor
-    opinion: Tensor
-    support: Tensor | None
+    alone: Tensor
+    affinities: Tensor | None
+    posterior: Tensor
     gamma: Tensor
-    confidence: Tensor
     cells: Tensor
 
 
@@ -54,6 +55,8 @@ def grid_terms(
     known: Expectation,
     log_probs: Float[Tensor, "b j n"],
     absent: Float[Tensor, "b n"],
+    weights: Mapping[str, float],
+    kind: Confidence,
     label_worth: float,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The terms on the grid, unweighted, by the names of their weights.
@@ -63,30 +66,41 @@ def grid_terms(
         known: its E step.
         log_probs: log-softmax of the network, see `softmax_terms`.
         absent: what the network gives to classes that are ruled out, see `softmax_terms`.
+        weights: weights of the terms; one that weighs nothing is not computed, and 0.
+        kind: what an unlabelled cell counts by.
         label_worth: how many cells a labelled one is worth in the mutual terms.
 
     Returns:
         The terms, and of how many cells or pairs each is the mean.
     """
-    ours, gamma, confidence = known.ours, known.gamma, known.confidence
+    ours, gamma = known.ours, known.gamma
+    confidence = losses.confidence(gamma, log_probs, grid.labelled, kind)
     unlabelled, number = known.cells & ~grid.labelled, known.cells.sum()
     # Each image by itself: one with many labels has little to learn besides.
     cells = known.cells.sum(1, keepdim=True).to(confidence.dtype)
     labels = label_worth * (known.cells & grid.labelled).sum(1, keepdim=True)
     taught = confidence * (cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1))
     present = ours.present.sum(1)
-    terms = {
-        "mixture_likelihood": losses.mixture_likelihood(
-            known.log_gamma, grid.shares, grid.labelled
+
+    def log_gamma() -> Tensor:
+        return log_posterior(ours.evidence, ours.allowed)
+
+    makers: dict[str, Callable[[], Tensor]] = {
+        "mixture_likelihood": lambda: losses.mixture_likelihood(
+            log_gamma(), grid.shares, grid.labelled
         ),
-        "mutual": losses.mutual(log_probs, gamma, unlabelled, taught, number),
-        "mutual_features": losses.mutual_features(
-            known.log_gamma, known.teacher.scores, unlabelled, taught, number
+        "mutual": lambda: losses.mutual(log_probs, gamma, unlabelled, taught, number),
+        "mutual_features": lambda: losses.mutual_features(
+            log_gamma(), known.teacher.scores, unlabelled, taught, number
         ),
-        "maximisation": losses.maximisation(ours.likelihood, gamma, known.cells, confidence),
-        "separation": losses.separation(ours.image_means, ours.present),
-        "absent_class": losses.masked_mean(absent, grid.valid),
+        "maximisation": lambda: losses.maximisation(
+            ours.likelihood, gamma, known.cells, confidence
+        ),
+        "separation": lambda: losses.separation(ours.image_means, ours.present),
+        "absent_class": lambda: losses.masked_mean(absent, grid.valid),
     }
+    nothing = confidence.new_zeros(())
+    terms = {name: make() if weights[name] else nothing for name, make in makers.items()}
     counts = {
         "mixture_likelihood": grid.labelled.sum(),
         "mutual": number,

@@ -10,6 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from agmm.mixture import inputs
+
+CHUNK = 2**18
+"""Numbers that are squared at once on a CPU: 1 MiB in float32."""
+
 
 def weighted_means(
     weights: Float[Tensor, "b k n"], features: Float[Tensor, "b d n"]
@@ -36,6 +41,31 @@ def weighted_means(
     return sums / torch.where(mass > 0, mass, 1).unsqueeze(2), mass
 
 
+def squared_norms(features: Float[Tensor, "b d n"]) -> Float[Tensor, "b n"]:
+    """Squared length of every cell's features, `‖f_bn‖²`.
+
+    Args:
+        features: features of the cells.
+
+    Returns:
+        Sums of squares over the channels.
+
+    Example:
+        >>> squared_norms(torch.tensor([[[3.0], [4.0]]])).item()
+        25.0
+    """
+    if not inputs.readable(features) or (features.requires_grad and torch.is_grad_enabled()):
+        return features.square().sum(1)
+    # A few channels at a time, whose squares stay in the cache: fresh memory of the size of the
+    # features costs several times the arithmetic.
+    channels = max(1, CHUNK // features.shape[2])
+    lengths = features.new_zeros(len(features), features.shape[2])
+    for image, total in enumerate(lengths):
+        for part in torch.split(features[image], channels):
+            total.add_(part.square().sum(0))
+    return lengths
+
+
 def squared_distances(
     features: Float[Tensor, "b d n"], means: Float[Tensor, "b k d"]
 ) -> Float[Tensor, "b k n"]:
@@ -53,8 +83,7 @@ def squared_distances(
         12.5
     """
     inner = means @ features  # b k n
-    squares = features.square().sum(1, keepdim=True)
-    squared = squares - 2 * inner + means.square().sum(2, keepdim=True)
+    squared = squared_norms(features).unsqueeze(1) - 2 * inner + means.square().sum(2, keepdim=True)
     return squared.clamp(min=0) / features.shape[1]
 
 

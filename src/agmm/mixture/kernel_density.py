@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from agmm.mixture import inputs
 from agmm.mixture.gaussian import squared_distances
-from agmm.mixture.inputs import readable
 
 MAX_PIXELS = 64
 """Labelled cells of a class and image that become components, evenly spaced."""
@@ -40,7 +40,7 @@ def kernel_density(
     kept = evenly_spaced(shares > 0)
     found = kept.any(1)
     number = min(shares.shape[2], MAX_PIXELS * shares.shape[1])
-    if readable(found):
+    if inputs.readable(found):
         number = max(1, int(found.sum(1).max()))
     cells = found.to(torch.uint8).topk(number, dim=1).indices  # b j, the kept ones first
     weights = (shares * kept).gather(2, cells.unsqueeze(1).expand(-1, shares.shape[1], -1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agmm.mixture import inputs
+from agmm.mixture.gaussian import squared_norms
 
 BAND = 2**20
 """Logits of a band on a CPU: 4 MiB in float32."""
@@ -208,15 +209,6 @@ def pixel_logits(
     return cells, chosen
 
 
-def _squares(features: Tensor) -> Tensor:
-    """`‖f‖²` of every cell, `b n`."""
-    if features.device.type != "cpu":
-        return features.square().sum(1)
-    # One picture at a time: its squares stay in the cache, and no memory of the size of the batch
-    # is taken, which costs several times the arithmetic.
-    return torch.stack([image.square().sum(0) for image in features])
-
-
 class _ImageMixture(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -228,7 +220,7 @@ class _ImageMixture(torch.autograd.Function):
         image_means = _products(rates, features)
         means = torch.where(present, image_means, running)
         distances = means @ features  # b k n
-        distances.mul_(-2).add_(_squares(features).unsqueeze(1))
+        distances.mul_(-2).add_(squared_norms(features).unsqueeze(1))
         distances.add_(means.square().sum(2, keepdim=True)).clamp_(min=0)
         distances.div_(features.shape[1])
         ctx.save_for_backward(features, rates, means, present, distances)

@@ -232,21 +232,9 @@ class AGMMLoss(nn.Module):
             InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
                 teacher's two arguments is missing.
         """
-        check_inputs(
-            logits,
-            features,
-            seeds,
-            candidates,
-            valid,
-            num_classes=self.num_classes,
-            feature_channels=self.feature_channels,
-        )
         check_teacher(logits, features, teacher_logits, teacher_features)
         with torch.autocast(logits.device.type, enabled=False):
-            centred = (self.mixture.mass > 0).view(self.num_classes, -1).any(1)
-            if self.choices.centres == "batch" or self.choices.components > 1:
-                centred = torch.ones_like(centred)  # not known by the image's own seeds alone
-            grid = compact_grid(logits, features, seeds, candidates, valid, centred)
+            grid = self._grid(logits, features, seeds, candidates, valid)
             colours = self._colours(images, features, grid.features.dtype)
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
@@ -254,8 +242,10 @@ class AGMMLoss(nn.Module):
             log_probs, absent = softmax_terms(
                 grid.logits, grid.all_candidates, grid.classes and grid.classes.chosen
             )
-            known = self._expectation(grid, teacher, log_probs, colours)
-            terms, counts = grid_terms(grid, known, log_probs, absent, self.label_worth)
+            known = self._expectation(grid, teacher, colours)
+            terms, counts = grid_terms(
+                grid, known, log_probs, absent, self.weights, self.confidence, self.label_worth
+            )
             terms["partial_cross_entropy"] = losses.partial_cross_entropy(
                 *labelled_pixels(logits, seeds, valid, grid)
             )
@@ -275,17 +265,42 @@ class AGMMLoss(nn.Module):
                 terms[name] = warmup * terms[name]
             terms = {name: weight * terms[name] for name, weight in self.weights.items()}
             loss = torch.stack(list(terms.values())).sum()
+            backing = None
+            if known.affinities is not None and not self.training:
+                backing = support(known.alone, known.affinities, grid.shares, grid.labelled)
         if self.training:
             self.step = self.step + 1  # replaced for the reason of RunningMixture.update
-        size = (len(features), -1, *features.shape[2:])
         return ObjectiveOutput(
             loss=loss,
             terms={name: term.detach() for name, term in terms.items()},
-            posterior=_all_classes(known.opinion.exp(), grid).reshape(size),
-            support=(
-                None if known.support is None else _all_classes(known.support, grid).reshape(size)
-            ),
+            posterior=_all_classes(known.posterior, grid, features),
+            support=None if backing is None else _all_classes(backing, grid, features),
         )
+
+    @torch.no_grad()
+    def unlabelled_posterior(
+        self, logits: Tensor, features: Tensor, *, images: Tensor | None = None
+    ) -> Tensor:
+        """The posterior of images without labels, as a call gives it, without the losses.
+
+        Args:
+            logits: as in a call.
+            features: as in a call.
+            images: as in a call.
+
+        Returns:
+            Posterior, `b k h w`.
+
+        Raises:
+            InputError: if a shape or type does not fit.
+        """
+        size = (len(logits), *logits.shape[2:])
+        seeds = torch.full(size, IGNORE_INDEX, dtype=torch.int64, device=logits.device)
+        with torch.autocast(logits.device.type, enabled=False):
+            grid = self._grid(logits, features, seeds, None, None)
+            colours = self._colours(images, features, grid.features.dtype)
+            posterior = self._expectation(grid, None, colours).posterior
+        return _all_classes(posterior, grid, features)
 
     @torch.no_grad()
     def image_vectors(self, features: Tensor, images: Tensor | None = None) -> Tensor:
@@ -302,8 +317,31 @@ class AGMMLoss(nn.Module):
         colours = self._colours(images, features, dtype)
         return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
 
+    def _grid(
+        self,
+        logits: Tensor,
+        features: Tensor,
+        seeds: Tensor,
+        candidates: Tensor | None,
+        valid: Tensor | None,
+    ) -> CompactGrid:
+        """The batch, checked, on the grid of the features."""
+        check_inputs(
+            logits,
+            features,
+            seeds,
+            candidates,
+            valid,
+            num_classes=self.num_classes,
+            feature_channels=self.feature_channels,
+        )
+        centred = (self.mixture.mass > 0).view(self.num_classes, -1).any(1)
+        if self.choices.centres == "batch" or self.choices.components > 1:
+            centred = torch.ones_like(centred)  # not known by the image's own seeds alone
+        return compact_grid(logits, features, seeds, candidates, valid, centred)
+
     def _expectation(
-        self, grid: CompactGrid, teacher: Teacher | None, log_probs: Tensor, colours: Tensor
+        self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
     ) -> Expectation:
         """What mixture, network and neighbours know of every cell."""
         moving = self._moves_features()
@@ -313,35 +351,30 @@ class AGMMLoss(nn.Module):
             else:
                 asked = teacher.features
             ours = theirs = self._components(grid, asked)
-            log_gamma = log_posterior(_evidence(ours), ours.allowed)
         if teacher is None:
             scores = grid.logits.detach()
             teacher = Teacher(scores if grid.classes is None else grid.classes.take(scores), asked)
         elif moving:
             theirs = self._components(grid, teacher.features)
-        evidence = _evidence(theirs).detach()
+        evidence = theirs.evidence.detach()
         if self.presence and not self.training:
             scores = self.images.scores(teacher.features)
             shown = presence_prior(scores, grid.all_candidates, grid.labelled)
             evidence = evidence + (shown if grid.classes is None else grid.classes.take(shown))
         prior = teacher.scores if self.network_prior else None
-        joint = log_posterior(evidence, theirs.allowed, prior)
-        backing = None
+        joint = alone = log_posterior(evidence, theirs.allowed, prior)
+        weights = None
         if self.coherence:
             weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))
-            if not self.training:
-                backing = support(joint, weights, grid.shares, grid.labelled)
-            joint = mean_field(joint, weights, grid.shares, grid.labelled, self.coherence)
-        gamma = e_step(joint, grid.shares, grid.labelled)
+            joint = mean_field(alone, weights, grid.shares, grid.labelled, self.coherence)
         return Expectation(
             teacher=teacher,
             ours=ours,
             theirs=theirs,
-            log_gamma=log_gamma,
-            opinion=joint if prior is None else (joint - prior).log_softmax(1),
-            support=backing,
-            gamma=gamma,
-            confidence=losses.confidence(gamma, log_probs, grid.labelled, self.confidence),
+            alone=alone,
+            affinities=weights,
+            posterior=joint.exp() if prior is None else (joint - prior).softmax(1),
+            gamma=e_step(joint, grid.shares, grid.labelled),
             # Where the mixture knows no candidate, it has nothing to teach.
             cells=grid.valid & (grid.candidates & ours.known.unsqueeze(2)).any(1),
         )
@@ -417,11 +450,7 @@ class AGMMLoss(nn.Module):
         self.choices.check()
 
 
-def _all_classes(values: Tensor, grid: CompactGrid) -> Tensor:
-    """Values `b j n` of the grid's classes among all classes, `b k n`; 0 elsewhere."""
-    return values if grid.classes is None else grid.classes.put(values)
-
-
-def _evidence(components: Components) -> Tensor:
-    """Log-likelihood of a few channels together, where `likelihood` is that of their mean."""
-    return components.likelihood / components.temperature
+def _all_classes(values: Tensor, grid: CompactGrid, features: Tensor) -> Tensor:
+    """Values `b j n` of the grid's classes among all classes, `b k h w`; 0 elsewhere."""
+    values = values if grid.classes is None else grid.classes.put(values)
+    return values.reshape(len(features), -1, *features.shape[2:])

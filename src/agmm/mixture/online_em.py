@@ -13,6 +13,8 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from agmm.mixture import inputs
+
 
 class SufficientStatistics(NamedTuple):
     """What the M step needs to know of the data.
@@ -78,9 +80,11 @@ def sufficient_statistics(
     # copy of all features shall be held.
     wide = features.dtype if features.device.type == "mps" else torch.float64
     mass, parts = weights.sum(2), []
-    for weight, feature in zip(weights.to(wide), features, strict=True):
-        exact = feature.to(wide)
-        parts.append((weight @ exact.mT, weight @ exact.square().mean(0)))
+    for weight, feature in zip(weights, features, strict=True):
+        # Often a few labelled cells alone have any weight.
+        cells = weight.any(0).nonzero().squeeze(1) if inputs.readable(weight) else slice(None)
+        counted, exact = weight[:, cells].to(wide), feature[:, cells].to(wide)
+        parts.append((counted @ exact.mT, counted @ exact.square().mean(0)))
     sums, squares = (torch.stack(part) for part in zip(*parts, strict=True))  # b k d, b k
     if classes is None or num_classes is None:
         return SufficientStatistics(*(part.sum(0) for part in (mass, sums, squares)))
