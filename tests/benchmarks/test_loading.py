@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from agmm.config import TrainConfig, as_plain
@@ -35,14 +34,6 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 @pytest.fixture(scope="module")
 def loading() -> Any:
     return SimpleNamespace(**runpy.run_path(str(HARNESS), run_name="loading"))
-
-
-@pytest.fixture
-def same_threads() -> Iterator[None]:
-    """Give back the number of threads that the harness changes."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

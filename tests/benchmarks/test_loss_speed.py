@@ -2,7 +2,7 @@
 
 import json
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +19,6 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 @pytest.fixture(scope="module")
 def speed() -> Any:
     return SimpleNamespace(**runpy.run_path(str(HARNESS), run_name="loss_speed"))
-
-
-@pytest.fixture
-def same_threads() -> Iterator[None]:
-    """Give back the number of threads that the harness changes."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
