@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agmm.mixture import grid, inputs
-from agmm.mixture.kernels import Pixels, area_average, pixel_logits
+from agmm.mixture.kernels import Pixels, any_pixel, pixel_logits
 from agmm.shapes import IGNORE_INDEX
 
 
@@ -278,7 +278,7 @@ def _candidates(
         else:
             if valid is not None:
                 given = given & valid.unsqueeze(1)
-            cells = cells & (area_average(given.to(shares.dtype), size).flatten(2) > 0)
+            cells = cells & any_pixel(given, size).flatten(2)
     cells = cells | (shares > 0)
     return cells if bool(cells.any(1).all()) else None
 

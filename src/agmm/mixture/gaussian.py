@@ -58,7 +58,7 @@ def squared_norms(features: Float[Tensor, "b d n"]) -> Float[Tensor, "b n"]:
         return features.square().sum(1)
     # A few channels at a time, whose squares stay in the cache: fresh memory of the size of the
     # features costs several times the arithmetic.
-    channels = max(1, CHUNK // features.shape[2])
+    channels = max(1, CHUNK // max(1, features.shape[2]))
     lengths = features.new_zeros(len(features), features.shape[2])
     for image, total in enumerate(lengths):
         for part in torch.split(features[image], channels):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from agmm.mixture import inputs
-from agmm.mixture.kernels import Pixels, area_average, pixel_logits
+from agmm.mixture.kernels import Pixels, any_pixel, area_average, pixel_logits
 from agmm.shapes import IGNORE_INDEX
 
 FEW = 0.25
@@ -231,6 +231,6 @@ def cell_candidates(
     else:
         if valid is not None:
             candidates = candidates & valid.unsqueeze(1)
-        cells = area_average(candidates.to(shares.dtype), size).flatten(2) > 0
+        cells = any_pixel(candidates, size).flatten(2)
     cells = cells | (shares > 0)
     return cells | ~cells.any(1, keepdim=True)

@@ -6,6 +6,7 @@ these have the size of a band of rows.
 """
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,28 @@ def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tenso
     vertical = _averaging_matrix(height, rows, maps)
     horizontal = _averaging_matrix(width, columns, maps)
     return vertical @ (maps @ horizontal.mT)
+
+
+def any_pixel(maps: Bool[Tensor, "b c H W"], size: tuple[int, int]) -> Bool[Tensor, "b c h w"]:
+    """Whether any of the pixels is set that each cell of a `size` grid touches.
+
+    Args:
+        maps: maps of any size.
+        size: rows and columns of the grid.
+
+    Returns:
+        One value per cell.
+
+    Example:
+        >>> any_pixel(torch.tensor([[[[True, False, False]]]]), (1, 2)).flatten().tolist()
+        [True, False]
+    """
+    for axis, cells in ((2, size[0]), (3, size[1])):
+        if maps.shape[axis] % cells:
+            return area_average(maps.float(), size) > 0
+        pixels = torch.unflatten(maps, axis, (cells, maps.shape[axis] // cells))
+        maps = reduce(torch.logical_or, pixels.unbind(axis + 1))
+    return maps
 
 
 def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
@@ -123,6 +146,14 @@ def _places(
     return found
 
 
+def _outside(valid: Tensor | None, band: _Band) -> Tensor | None:
+    """The pixels of a band that do not count, `b 1 H W`; None if all are known to count."""
+    if valid is None:
+        return None
+    outside = ~valid[band.images, band.rows].unsqueeze(1)
+    return outside if not inputs.readable(outside) or bool(outside.any()) else None
+
+
 class _PixelLogits(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -146,8 +177,9 @@ class _PixelLogits(torch.autograd.Function):
         ):
             part = logits[band.images, :, band.rows].to(dtype)
             chosen[some] = part[i, :, r, c]
-            if valid is not None:
-                part = part.masked_fill(~valid[band.images, band.rows].unsqueeze(1), 0)
+            outside = _outside(valid, band)
+            if outside is not None:
+                part = part.masked_fill(outside, 0)
             number = band.cells.stop - band.cells.start
             cells[band.images, :, band.cells] = area_average(part, (number, size[1]))
         return cells, chosen
@@ -165,8 +197,9 @@ class _PixelLogits(torch.autograd.Function):
         for band, (some, inside) in zip(bands, places, strict=True):
             part = gradient[band.images, :, band.rows]
             _spread(cells[band.images, :, band.cells], part)
-            if valid is not None:
-                part.masked_fill_(~valid[band.images, band.rows].unsqueeze(1), 0)
+            outside = _outside(valid, band)
+            if outside is not None:
+                part.masked_fill_(outside, 0)
             if some.stop > some.start:
                 given = chosen[some].to(ctx.dtype)
                 part.movedim(1, -1).index_put_(inside, given, accumulate=True)

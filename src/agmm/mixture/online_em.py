@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from agmm.mixture import inputs
+from agmm.mixture.gaussian import squared_norms
 
 
 class SufficientStatistics(NamedTuple):
@@ -81,19 +82,23 @@ def sufficient_statistics(
     wide = features.dtype if features.device.type == "mps" else torch.float64
     mass, parts = weights.sum(2), []
     for weight, feature in zip(weights, features, strict=True):
-        # Often a few labelled cells alone have any weight.
-        cells = weight.any(0).nonzero().squeeze(1) if inputs.readable(weight) else slice(None)
-        counted, exact = weight[:, cells].to(wide), feature[:, cells].to(wide)
-        parts.append((counted @ exact.mT, counted @ exact.square().mean(0)))
-    sums, squares = (torch.stack(part) for part in zip(*parts, strict=True))  # b k d, b k
+        used, cells = weight.any(0), None
+        if inputs.readable(used) and 2 * used.count_nonzero() < len(used):
+            cells = used.nonzero().squeeze(1)  # often a few labelled ones
+        counted, exact = (
+            (part if cells is None else part[:, cells]).to(wide) for part in (weight, feature)
+        )
+        squares = squared_norms(exact.unsqueeze(0)).squeeze(0) / len(exact)
+        parts.append((counted @ exact.mT, counted @ squares))
+    sums, spread = (torch.stack(part) for part in zip(*parts, strict=True))  # b k d, b k
     if classes is None or num_classes is None:
-        return SufficientStatistics(*(part.sum(0) for part in (mass, sums, squares)))
+        return SufficientStatistics(*(part.sum(0) for part in (mass, sums, spread)))
     return SufficientStatistics(
         *(
             part.new_zeros(num_classes, *part.shape[2:]).index_add_(
                 0, classes.flatten(), part.flatten(0, 1)
             )
-            for part in (mass, sums, squares)
+            for part in (mass, sums, spread)
         )
     )
 
