@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from agmm.mixture import AGMMLoss, kernels
+from agmm.mixture import AGMMLoss, kernels, partial_cross_entropy
 from agmm.mixture.compact import choose_classes, class_logits, compact_grid
 from agmm.mixture.gaussian import squared_distances, weighted_means
 from agmm.mixture.grid import few_pixels, reduce_to_grid
-from agmm.mixture.kernels import image_mixture, pixel_logits
+from agmm.mixture.kernels import image_mixture, labelled_logits, pixel_logits
 from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
@@ -242,6 +242,63 @@ def test_bands_change_nothing(
         found.append((*values, *torch.autograd.grad(values, logits, weights)))
     torch.testing.assert_close(found[0], found[1])
     assert found[0][1].shape == (len(chosen[0]), 4)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize("band", [1, 2**20])
+@pytest.mark.parametrize(("pixels", "cells"), SIZES)
+def test_labelled_logits_are_those_of_the_plain_functions(
+    make_batch: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    interleaved: bool,
+    padding: bool,
+    band: int,
+    pixels: tuple[int, int],
+    cells: tuple[int, int],
+) -> None:
+    batch = make_batch(pixels=pixels, cells=cells, padding=padding, labelled=0.7)
+    logits, seeds, valid = batch["logits"].detach(), batch["seeds"], batch["valid"]
+    if padding:
+        seeds = seeds.masked_fill(~valid, 255)
+    if interleaved:
+        logits = logits.contiguous(memory_format=torch.channels_last)
+    logits.requires_grad_()
+    monkeypatch.setattr(kernels, "BAND", band)
+
+    ours = labelled_logits(logits, seeds, valid, cells)
+
+    number = (seeds != 255).sum()
+    expected = (
+        pixel_logits(logits, valid, cells)[0],
+        number * partial_cross_entropy(logits, seeds),
+    )
+    torch.testing.assert_close(ours, expected)
+    weights = [torch.randn(part.shape, dtype=torch.float64) for part in expected]
+    (gradient,) = torch.autograd.grad(ours, logits, weights)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits, weights)[0])
+    assert gradient.stride() == logits.stride()
+    assert torch.autograd.gradcheck(
+        lambda values: labelled_logits(values, seeds, valid, cells), (logits,)
+    )
+
+
+def test_labelled_logits_of_half_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 8, 8, generator=generator)
+    seeds = torch.randint(3, (2, 8, 8), generator=generator)
+    half = logits.bfloat16().requires_grad_()
+    cells, total = labelled_logits(half, seeds, None, (4, 4))
+    assert (cells.dtype, total.dtype) == (torch.float32, torch.float32)
+    exact = half.detach().float().requires_grad_()
+    expected = labelled_logits(exact, seeds, None, (4, 4))
+    torch.testing.assert_close((cells, total), expected)
+    gradients = [
+        torch.autograd.grad([c.sum(), t], values)[0]
+        for (c, t), values in (((cells, total), half), (expected, exact))
+    ]
+    assert gradients[0].dtype == torch.bfloat16
+    torch.testing.assert_close(gradients[0].float(), gradients[1], atol=1e-2, rtol=1e-2)
 
 
 COMPILED = """

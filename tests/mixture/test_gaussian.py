@@ -38,10 +38,15 @@ def test_squared_distances_equal_a_loop() -> None:
         assert distances[b, k, n].item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("chunk", [1, 20, 10**6])
-def test_squared_norms_are_the_same_in_parts(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With room for one, two, and all of five channels of seven cells, and with a gradient."""
+def test_squared_norms_are_the_same_in_parts(
+    chunk: int, monkeypatch: pytest.MonkeyPatch, *, interleaved: bool
+) -> None:
+    """With room for one, some, and all of five channels of seven cells, and with a gradient."""
     features = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).double()
+    if interleaved:
+        features = features.mT.contiguous().mT
     monkeypatch.setattr(gaussian, "CHUNK", chunk)
     expected = torch.linalg.vector_norm(features, dim=1) ** 2
     torch.testing.assert_close(squared_norms(features), expected)

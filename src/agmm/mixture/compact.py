@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from agmm.mixture import grid, inputs
-from agmm.mixture.kernels import Pixels, any_pixel, pixel_logits
+from agmm.mixture.kernels import Pixels, any_pixel, labelled_logits, pixel_logits
 from agmm.shapes import IGNORE_INDEX
 
 
@@ -58,8 +59,8 @@ class CompactGrid(NamedTuple):
 
     Attributes:
         logits: mean logits of each cell, all classes, `b k n`.
-        labelled_logits: logits of the labelled pixels, `m k`; None if they are many.
-        labelled_seeds: their classes, `m`.
+        cross_entropy: mean cross-entropy of the labelled pixels, in nats.
+        labelled_pixels: number of these.
         features: features, `b d n`.
         shares: share of each class among the cell's labelled pixels, `b j n`.
         labelled: cells with a labelled pixel, `b n`.
@@ -70,8 +71,8 @@ class CompactGrid(NamedTuple):
     """
 
     logits: Tensor
-    labelled_logits: Tensor | None
-    labelled_seeds: Tensor | None
+    cross_entropy: Tensor
+    labelled_pixels: Tensor
     features: Tensor
     shares: Tensor
     labelled: Tensor
@@ -176,11 +177,12 @@ def compact_grid(
         shares = _shares(seeds, labelled, classes, len(centred), size, dtype)
         cells = grid.cell_candidates(candidates, valid, shares, size)
     share = grid.valid_share(valid, seeds, size, dtype)
-    sums, chosen = pixel_logits(logits, valid, size, labelled)
+    number = (seeds != IGNORE_INDEX).sum()
+    sums, total = _logits_and_cross_entropy(logits, seeds, valid, size, labelled)
     return CompactGrid(
         logits=grid.mean_logits(sums.to(dtype), share),
-        labelled_logits=None if labelled is None else chosen.to(dtype),
-        labelled_seeds=None if labelled is None else seeds[labelled],
+        cross_entropy=total.to(dtype) / number.clamp(min=1),
+        labelled_pixels=number,
         features=features.to(dtype).flatten(2),
         shares=shares,
         labelled=(shares > 0).any(1),
@@ -225,26 +227,27 @@ def class_logits(
         return classes.take(means) if classes is not None and interleaved else means
 
 
-def labelled_pixels(
-    logits: Float[Tensor, "b k H W"],
-    seeds: Int64[Tensor, "b H W"],
-    valid: Bool[Tensor, "b H W"] | None,
-    batch: CompactGrid,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What `partial_cross_entropy` is to see: the labelled pixels in a row if they are few, or all.
-
-    Args:
-        logits: logits of the network.
-        seeds: class of each pixel, 255 = unlabelled.
-        valid: pixels that count, None = all.
-        batch: the same on the grid.
-
-    Returns:
-        Logits, seeds and valid pixels.
-    """
-    if batch.labelled_logits is None or batch.labelled_seeds is None:
-        return logits.to(batch.logits.dtype), seeds, valid
-    return batch.labelled_logits.T[None, :, None], batch.labelled_seeds[None, None], None
+def _logits_and_cross_entropy(
+    logits: Tensor,
+    seeds: Tensor,
+    valid: Tensor | None,
+    size: tuple[int, int],
+    labelled: Pixels | None,
+) -> tuple[Tensor, Tensor]:
+    """Mean logits of the cells, and the sum of the cross-entropy over the labelled pixels."""
+    if labelled is not None:
+        cells, chosen = pixel_logits(logits, valid, size, labelled)
+        return cells, functional.cross_entropy(chosen, seeds[labelled], reduction="sum")
+    if inputs.readable(logits):
+        return labelled_logits(logits, seeds, valid, size)
+    # Summed here and not by `reduction`, whose kernel on CUDA is not deterministic.
+    pixels = functional.cross_entropy(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)),
+        seeds,
+        ignore_index=IGNORE_INDEX,
+        reduction="none",
+    )
+    return pixel_logits(logits, valid, size)[0], pixels.sum()
 
 
 def _shares(

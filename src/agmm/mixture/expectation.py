@@ -50,7 +50,7 @@ class Expectation(NamedTuple):
     cells: Tensor
 
 
-def grid_terms(
+def objective_terms(
     grid: CompactGrid,
     known: Expectation,
     log_probs: Float[Tensor, "b j n"],
@@ -59,7 +59,7 @@ def grid_terms(
     kind: Confidence,
     label_worth: float,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The terms on the grid, unweighted, by the names of their weights.
+    """All terms, unweighted, by the names of their weights.
 
     Args:
         grid: the batch.
@@ -71,7 +71,7 @@ def grid_terms(
         label_worth: how many cells a labelled one is worth in the mutual terms.
 
     Returns:
-        The terms, and of how many cells or pairs each is the mean.
+        The terms, and of how many pixels, cells or pairs each is the mean.
     """
     ours, gamma = known.ours, known.gamma
     confidence = losses.confidence(gamma, log_probs, grid.labelled, kind)
@@ -101,7 +101,9 @@ def grid_terms(
     }
     nothing = confidence.new_zeros(())
     terms = {name: make() if weights[name] else nothing for name, make in makers.items()}
+    terms["partial_cross_entropy"] = grid.cross_entropy
     counts = {
+        "partial_cross_entropy": grid.labelled_pixels,
         "mixture_likelihood": grid.labelled.sum(),
         "mutual": number,
         "mutual_features": number,

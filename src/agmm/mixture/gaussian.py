@@ -56,13 +56,20 @@ def squared_norms(features: Float[Tensor, "b d n"]) -> Float[Tensor, "b n"]:
     """
     if not inputs.readable(features) or (features.requires_grad and torch.is_grad_enabled()):
         return features.square().sum(1)
-    # A few channels at a time, whose squares stay in the cache: fresh memory of the size of the
-    # features costs several times the arithmetic.
-    channels = max(1, CHUNK // max(1, features.shape[2]))
-    lengths = features.new_zeros(len(features), features.shape[2])
-    for image, total in enumerate(lengths):
-        for part in torch.split(features[image], channels):
-            total.add_(part.square().sum(0))
+    # In parts whose squares stay in the cache: fresh memory of the size of the features costs
+    # several times the arithmetic. Where the channels of a cell lie together, cell by cell.
+    _, channels, cells = features.shape
+    lengths = features.new_zeros(len(features), cells)
+    for image, total in zip(features, lengths, strict=True):
+        if image.stride(0) == 1:
+            number = max(1, CHUNK // channels)
+            for part, sums in zip(
+                torch.split(image.mT, number), torch.split(total, number), strict=True
+            ):
+                sums.copy_(part.square().sum(1))
+        else:
+            for part in torch.split(image, max(1, CHUNK // max(1, cells))):
+                total.add_(part.square().sum(0))
     return lengths
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from agmm.mixture import inputs
 from agmm.mixture.gaussian import squared_norms
+from agmm.shapes import IGNORE_INDEX
 
 BAND = 2**20
 """Logits of a band on a CPU: 4 MiB in float32."""
@@ -206,6 +207,59 @@ class _PixelLogits(torch.autograd.Function):
         return gradient, None, None, None, None, None
 
 
+class _LabelledLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, seeds: Tensor, valid: Tensor | None, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(logits, seeds, valid)
+        ctx.size, ctx.layout = size, _layout(logits)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        cells = torch.empty(
+            *logits.shape[:2], *size, dtype=dtype, device=logits.device, memory_format=ctx.layout
+        )
+        total = cells.new_zeros(())
+        for band in _bands(logits, size):
+            part = logits[band.images, :, band.rows].to(dtype)
+            values, labels = _in_rows(part), seeds[band.images, band.rows]
+            total += functional.cross_entropy(
+                values, labels.view(-1) if values.ndim == 2 else labels,
+                ignore_index=IGNORE_INDEX, reduction="sum",
+            )  # fmt: skip
+            outside = _outside(valid, band)
+            if outside is not None:
+                part = part.masked_fill(outside, 0)
+            number = band.cells.stop - band.cells.start
+            cells[band.images, :, band.cells] = area_average(part, (number, size[1]))
+        return cells, total
+
+    @staticmethod
+    def backward(ctx: Any, cells: Tensor, total: Tensor) -> tuple[Tensor | None, ...]:
+        logits, seeds, valid = ctx.saved_tensors
+        cells = cells.contiguous(memory_format=ctx.layout)
+        gradient = torch.empty_like(logits, memory_format=ctx.layout)
+        for band in _bands(logits, ctx.size):
+            part = gradient[band.images, :, band.rows]
+            _spread(cells[band.images, :, band.cells], part)
+            outside = _outside(valid, band)
+            if outside is not None:
+                part.masked_fill_(outside, 0)
+            # By a logit, cross-entropy is p − 1 for the class of the label and p elsewhere.
+            slope = _in_rows(logits[band.images, :, band.rows].to(total.dtype)).softmax(1)
+            labels = seeds[band.images, band.rows]
+            labels = (labels.view(-1) if slope.ndim == 2 else labels).unsqueeze(1)
+            labelled = labels != IGNORE_INDEX
+            labels = labels.masked_fill(~labelled, 0)
+            slope.scatter_add_(1, labels, slope.new_full((), -1).expand_as(labels))
+            _in_rows(part).add_(slope.mul_(total * labelled))
+        return gradient, None, None, None
+
+
+def _in_rows(maps: Tensor) -> Tensor:
+    """Maps `b k H W` as they are or, where the classes of a pixel lie together, as `n k`."""
+    return maps.movedim(1, -1).reshape(-1, maps.shape[1]) if maps.stride(1) == 1 else maps
+
+
 def _layout(maps: Tensor) -> torch.memory_format:
     return torch.channels_last if maps.stride(1) == 1 else torch.contiguous_format
 
@@ -240,6 +294,36 @@ def pixel_logits(
         pixels = (image, row, column)
     cells, chosen = _PixelLogits.apply(logits, valid, size, *pixels)
     return cells, chosen
+
+
+def labelled_logits(
+    logits: Float[Tensor, "b k H W"],
+    seeds: Int64[Tensor, "b H W"],
+    valid: Bool[Tensor, "b H W"] | None,
+    size: tuple[int, int],
+) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, ""]]:
+    """Logits of the cells, as `pixel_logits` gives them, and cross-entropy of labelled pixels.
+
+    One pass over the logits forward and one backward, in bands that stay in the cache of a CPU, and
+    one gradient.
+
+    Args:
+        logits: logits, any float type.
+        seeds: class of each pixel, 255 = unlabelled; unlabelled where pixels do not count.
+        valid: pixels that count, None = all.
+        size: rows and columns of the grid.
+
+    Returns:
+        Logits of the cells, and the sum over the labelled pixels in nats, in float32 or wider.
+
+    Example:
+        >>> seeds = torch.tensor([[[1, 255], [255, 255]]])
+        >>> cells, total = labelled_logits(torch.zeros(1, 2, 2, 2), seeds, None, (1, 1))
+        >>> cells.shape, round(total.item(), 4)
+        (torch.Size([1, 2, 1, 1]), 0.6931)
+    """
+    cells, total = _LabelledLogits.apply(logits, seeds, valid, size)
+    return cells, total
 
 
 class _ImageMixture(torch.autograd.Function):

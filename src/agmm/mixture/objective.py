@@ -12,7 +12,7 @@ from torch.nn import functional
 from agmm.errors import ConfigError
 from agmm.mixture import losses
 from agmm.mixture.appearance import APPEARANCE_CHANNELS, with_appearance
-from agmm.mixture.compact import CompactGrid, class_logits, compact_grid, labelled_pixels
+from agmm.mixture.compact import CompactGrid, class_logits, compact_grid
 from agmm.mixture.components import (
     Centres,
     Choices,
@@ -22,7 +22,7 @@ from agmm.mixture.components import (
     image_components,
 )
 from agmm.mixture.equipartition import spread_over_components
-from agmm.mixture.expectation import Expectation, Teacher, grid_terms
+from agmm.mixture.expectation import Expectation, Teacher, objective_terms
 from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import (
     Need,
@@ -232,9 +232,9 @@ class AGMMLoss(nn.Module):
             InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
                 teacher's two arguments is missing.
         """
-        check_teacher(logits, features, teacher_logits, teacher_features)
         with torch.autocast(logits.device.type, enabled=False):
             grid = self._grid(logits, features, seeds, candidates, valid)
+            check_teacher(logits, features, teacher_logits, teacher_features)
             colours = self._colours(images, features, grid.features.dtype)
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
@@ -243,18 +243,11 @@ class AGMMLoss(nn.Module):
                 grid.logits, grid.all_candidates, grid.classes and grid.classes.chosen
             )
             known = self._expectation(grid, teacher, colours)
-            terms, counts = grid_terms(
+            terms, counts = objective_terms(
                 grid, known, log_probs, absent, self.weights, self.confidence, self.label_worth
-            )
-            terms["partial_cross_entropy"] = losses.partial_cross_entropy(
-                *labelled_pixels(logits, seeds, valid, grid)
             )
             if self.training:
                 self._m_step(known, grid)
-                labelled = seeds != IGNORE_INDEX
-                counts["partial_cross_entropy"] = (
-                    labelled if valid is None else labelled & valid
-                ).sum()
                 shares = rank_shares(torch.stack([counts[name] for name in terms]))
                 # Their mean over the processes is then that of one with all images.
                 terms = {
