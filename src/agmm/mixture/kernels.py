@@ -147,6 +147,23 @@ def _places(
     return found
 
 
+def _average_band(part: Tensor, band: _Band, valid: Tensor | None, cells: Tensor) -> None:
+    """Write the sums of the valid logits of a band, divided by its pixels, into the cells."""
+    outside = _outside(valid, band)
+    if outside is not None:
+        part = part.masked_fill(outside, 0)
+    place = cells[band.images, :, band.cells]
+    place.copy_(area_average(part, (place.shape[2], place.shape[3])))
+
+
+def _spread_band(cells: Tensor, band: _Band, valid: Tensor | None, part: Tensor) -> None:
+    """Write the gradient of the cells of a band into that of its logits."""
+    _spread(cells[band.images, :, band.cells], part)
+    outside = _outside(valid, band)
+    if outside is not None:
+        part.masked_fill_(outside, 0)
+
+
 def _outside(valid: Tensor | None, band: _Band) -> Tensor | None:
     """The pixels of a band that do not count, `b 1 H W`; None if all are known to count."""
     if valid is None:
@@ -178,11 +195,7 @@ class _PixelLogits(torch.autograd.Function):
         ):
             part = logits[band.images, :, band.rows].to(dtype)
             chosen[some] = part[i, :, r, c]
-            outside = _outside(valid, band)
-            if outside is not None:
-                part = part.masked_fill(outside, 0)
-            number = band.cells.stop - band.cells.start
-            cells[band.images, :, band.cells] = area_average(part, (number, size[1]))
+            _average_band(part, band, valid, cells)
         return cells, chosen
 
     @staticmethod
@@ -197,10 +210,7 @@ class _PixelLogits(torch.autograd.Function):
         places = _places(bands, ctx.shape[2], (pixels[0], pixels[1], pixels[2]))
         for band, (some, inside) in zip(bands, places, strict=True):
             part = gradient[band.images, :, band.rows]
-            _spread(cells[band.images, :, band.cells], part)
-            outside = _outside(valid, band)
-            if outside is not None:
-                part.masked_fill_(outside, 0)
+            _spread_band(cells, band, valid, part)
             if some.stop > some.start:
                 given = chosen[some].to(ctx.dtype)
                 part.movedim(1, -1).index_put_(inside, given, accumulate=True)
@@ -223,14 +233,10 @@ class _LabelledLogits(torch.autograd.Function):
             part = logits[band.images, :, band.rows].to(dtype)
             values, labels = _in_rows(part), seeds[band.images, band.rows]
             total += functional.cross_entropy(
-                values, labels.view(-1) if values.ndim == 2 else labels,
+                values, labels.reshape(-1) if values.ndim == 2 else labels,
                 ignore_index=IGNORE_INDEX, reduction="sum",
             )  # fmt: skip
-            outside = _outside(valid, band)
-            if outside is not None:
-                part = part.masked_fill(outside, 0)
-            number = band.cells.stop - band.cells.start
-            cells[band.images, :, band.cells] = area_average(part, (number, size[1]))
+            _average_band(part, band, valid, cells)
         return cells, total
 
     @staticmethod
@@ -240,14 +246,11 @@ class _LabelledLogits(torch.autograd.Function):
         gradient = torch.empty_like(logits, memory_format=ctx.layout)
         for band in _bands(logits, ctx.size):
             part = gradient[band.images, :, band.rows]
-            _spread(cells[band.images, :, band.cells], part)
-            outside = _outside(valid, band)
-            if outside is not None:
-                part.masked_fill_(outside, 0)
+            _spread_band(cells, band, valid, part)
             # By a logit, cross-entropy is p − 1 for the class of the label and p elsewhere.
             slope = _in_rows(logits[band.images, :, band.rows].to(total.dtype)).softmax(1)
             labels = seeds[band.images, band.rows]
-            labels = (labels.view(-1) if slope.ndim == 2 else labels).unsqueeze(1)
+            labels = (labels.reshape(-1) if slope.ndim == 2 else labels).unsqueeze(1)
             labelled = labels != IGNORE_INDEX
             labels = labels.masked_fill(~labelled, 0)
             slope.scatter_add_(1, labels, slope.new_full((), -1).expand_as(labels))
