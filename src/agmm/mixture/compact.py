@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from agmm.mixture import grid, inputs
+from agmm.mixture import grid, inputs, losses
 from agmm.mixture.kernels import Pixels, any_pixel, labelled_logits, pixel_logits
 from agmm.shapes import IGNORE_INDEX
 
@@ -177,12 +177,11 @@ def compact_grid(
         shares = _shares(seeds, labelled, classes, len(centred), size, dtype)
         cells = grid.cell_candidates(candidates, valid, shares, size)
     share = grid.valid_share(valid, seeds, size, dtype)
-    number = (seeds != IGNORE_INDEX).sum()
-    sums, total = _logits_and_cross_entropy(logits, seeds, valid, size, labelled)
+    sums, cross_entropy = _logits_and_cross_entropy(logits, seeds, valid, size, labelled)
     return CompactGrid(
         logits=grid.mean_logits(sums.to(dtype), share),
-        cross_entropy=total.to(dtype) / number.clamp(min=1),
-        labelled_pixels=number,
+        cross_entropy=cross_entropy.to(dtype),
+        labelled_pixels=(seeds != IGNORE_INDEX).sum(),
         features=features.to(dtype).flatten(2),
         shares=shares,
         labelled=(shares > 0).any(1),
@@ -234,20 +233,16 @@ def _logits_and_cross_entropy(
     size: tuple[int, int],
     labelled: Pixels | None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean logits of the cells, and the sum of the cross-entropy over the labelled pixels."""
+    """Mean logits of the cells, and mean cross-entropy of the labelled pixels."""
     if labelled is not None:
         cells, chosen = pixel_logits(logits, valid, size, labelled)
-        return cells, functional.cross_entropy(chosen, seeds[labelled], reduction="sum")
-    if inputs.readable(logits):
-        return labelled_logits(logits, seeds, valid, size)
-    # Summed here and not by `reduction`, whose kernel on CUDA is not deterministic.
-    pixels = functional.cross_entropy(
-        logits.to(torch.promote_types(logits.dtype, torch.float32)),
-        seeds,
-        ignore_index=IGNORE_INDEX,
-        reduction="none",
-    )
-    return pixel_logits(logits, valid, size)[0], pixels.sum()
+        total = functional.cross_entropy(chosen, seeds[labelled], reduction="sum")
+    elif inputs.readable(logits):
+        cells, total = labelled_logits(logits, seeds, valid, size)
+    else:
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return pixel_logits(logits, valid, size)[0], losses.partial_cross_entropy(wide, seeds)
+    return cells, total / (seeds != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def _shares(

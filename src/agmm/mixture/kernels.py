@@ -231,11 +231,10 @@ class _LabelledLogits(torch.autograd.Function):
         total = cells.new_zeros(())
         for band in _bands(logits, size):
             part = logits[band.images, :, band.rows].to(dtype)
-            values, labels = _in_rows(part), seeds[band.images, band.rows]
+            labels = _in_rows(seeds[band.images, None, band.rows], like=part).squeeze(1)
             total += functional.cross_entropy(
-                values, labels.reshape(-1) if values.ndim == 2 else labels,
-                ignore_index=IGNORE_INDEX, reduction="sum",
-            )  # fmt: skip
+                _in_rows(part, like=part), labels, ignore_index=IGNORE_INDEX, reduction="sum"
+            )
             _average_band(part, band, valid, cells)
         return cells, total
 
@@ -248,19 +247,19 @@ class _LabelledLogits(torch.autograd.Function):
             part = gradient[band.images, :, band.rows]
             _spread_band(cells, band, valid, part)
             # By a logit, cross-entropy is p − 1 for the class of the label and p elsewhere.
-            slope = _in_rows(logits[band.images, :, band.rows].to(total.dtype)).softmax(1)
-            labels = seeds[band.images, band.rows]
-            labels = (labels.reshape(-1) if slope.ndim == 2 else labels).unsqueeze(1)
+            values = logits[band.images, :, band.rows].to(total.dtype)
+            slope = _in_rows(values, like=values).softmax(1)
+            labels = _in_rows(seeds[band.images, None, band.rows], like=values)
             labelled = labels != IGNORE_INDEX
             labels = labels.masked_fill(~labelled, 0)
             slope.scatter_add_(1, labels, slope.new_full((), -1).expand_as(labels))
-            _in_rows(part).add_(slope.mul_(total * labelled))
+            _in_rows(part, like=values).add_(slope.mul_(total * labelled))
         return gradient, None, None, None
 
 
-def _in_rows(maps: Tensor) -> Tensor:
-    """Maps `b k H W` as they are or, where the classes of a pixel lie together, as `n k`."""
-    return maps.movedim(1, -1).reshape(-1, maps.shape[1]) if maps.stride(1) == 1 else maps
+def _in_rows(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps `b c H W` as they are, or as `n c` where the channels of a pixel of `like` adjoin."""
+    return maps.movedim(1, -1).reshape(-1, maps.shape[1]) if like.stride(1) == 1 else maps
 
 
 def _layout(maps: Tensor) -> torch.memory_format:
