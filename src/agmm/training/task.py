@@ -115,7 +115,7 @@ class SegmentationTask(L.LightningModule):
 
         A teacher has no dropout, but its norms take the statistics of the batch where the network's
         do. With averaged statistics, which lag behind, short runs of ``agmm`` lost 5 points of mIoU
-        (one seed, benchmarks/README.md): its mixture is made of the one's features and asked about
+        (one seed, benchmarks/earlier.md): its mixture is made of the one's features and asked about
         the other's.
         """
         super().train(mode)
