@@ -10,9 +10,9 @@ import torch
 
 from agmm.mixture import AGMMLoss, kernels, partial_cross_entropy
 from agmm.mixture.compact import choose_classes, class_logits, compact_grid
-from agmm.mixture.gaussian import squared_distances, weighted_means
+from agmm.mixture.gaussian import image_mixture, squared_distances, weighted_means
 from agmm.mixture.grid import few_pixels, reduce_to_grid
-from agmm.mixture.kernels import image_mixture, labelled_logits, pixel_logits
+from agmm.mixture.kernels import labelled_logits, pixel_logits
 from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]

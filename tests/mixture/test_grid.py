@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from agmm.mixture.grid import class_shares, reduce_to_grid
-from agmm.mixture.kernels import area_average
+from agmm.mixture.pooling import area_average
 
 SIZES = [((6, 8), (3, 4)), ((5, 7), (2, 3)), ((3, 4), (3, 4)), ((2, 3), (4, 7)), ((5, 3), (3, 5))]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from agmm.mixture import grid, inputs, losses
-from agmm.mixture.kernels import Pixels, any_pixel, labelled_logits, pixel_logits
+from agmm.mixture.kernels import Pixels, labelled_logits, pixel_logits
+from agmm.mixture.pooling import any_pixel
 from agmm.shapes import IGNORE_INDEX
 
 

@@ -24,13 +24,13 @@ from agmm.errors import ConfigError
 from agmm.mixture import inputs
 from agmm.mixture.gaussian import (
     allowed_classes,
+    image_mixture,
     log_likelihood,
     squared_distances,
     weighted_means,
 )
 from agmm.mixture.inputs import check_choice
 from agmm.mixture.kernel_density import kernel_density
-from agmm.mixture.kernels import image_mixture
 from agmm.mixture.online_em import RunningMixture
 
 Centres = Literal["image", "batch", "running", "pixels"]

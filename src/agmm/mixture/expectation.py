@@ -81,17 +81,18 @@ def objective_terms(
     labels = label_worth * (known.cells & grid.labelled).sum(1, keepdim=True)
     taught = confidence * (cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1))
     present = ours.present.sum(1)
-
-    def log_gamma() -> Tensor:
-        return log_posterior(ours.evidence, ours.allowed)
+    nothing = confidence.new_zeros(())
+    log_gamma = nothing
+    if weights["mixture_likelihood"] or weights["mutual_features"]:
+        log_gamma = log_posterior(ours.evidence, ours.allowed)
 
     makers: dict[str, Callable[[], Tensor]] = {
         "mixture_likelihood": lambda: losses.mixture_likelihood(
-            log_gamma(), grid.shares, grid.labelled
+            log_gamma, grid.shares, grid.labelled
         ),
         "mutual": lambda: losses.mutual(log_probs, gamma, unlabelled, taught, number),
         "mutual_features": lambda: losses.mutual_features(
-            log_gamma(), known.teacher.scores, unlabelled, taught, number
+            log_gamma, known.teacher.scores, unlabelled, taught, number
         ),
         "maximisation": lambda: losses.maximisation(
             ours.likelihood, gamma, known.cells, confidence
@@ -99,7 +100,6 @@ def objective_terms(
         "separation": lambda: losses.separation(ours.image_means, ours.present),
         "absent_class": lambda: losses.masked_mean(absent, grid.valid),
     }
-    nothing = confidence.new_zeros(())
     terms = {name: make() if weights[name] else nothing for name, make in makers.items()}
     terms["partial_cross_entropy"] = grid.cross_entropy
     counts = {

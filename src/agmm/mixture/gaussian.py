@@ -6,6 +6,8 @@ channels, so that a variance does not depend on how many channels there are; the
 of an ordinary spherical Gaussian raised to the power 1/d (and the ordinary one for d = 1).
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -92,6 +94,63 @@ def squared_distances(
     inner = means @ features  # b k n
     squared = squared_norms(features).unsqueeze(1) - 2 * inner + means.square().sum(2, keepdim=True)
     return squared.clamp(min=0) / features.shape[1]
+
+
+class _ImageMixture(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, shares: Tensor, running: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mass = shares.sum(2, keepdim=True)
+        present = mass > 0
+        rates = shares / torch.where(present, mass, 1)
+        image_means = rates @ features.mT
+        means = torch.where(present, image_means, running)
+        distances = means @ features  # b k n
+        distances.mul_(-2).add_(squared_norms(features).unsqueeze(1))
+        distances.add_(means.square().sum(2, keepdim=True)).clamp_(min=0)
+        distances.div_(features.shape[1])
+        ctx.save_for_backward(features, rates, means, present, distances)
+        return image_means, distances
+
+    @staticmethod
+    def backward(ctx: Any, by_means: Tensor, by_distances: Tensor) -> tuple[Tensor | None, ...]:
+        features, rates, means, present, distances = ctx.saved_tensors
+        # d² = ‖f − μ‖²/d: by f it is 2(f − μ)/d, by μ it is −2(f − μ)/d; 0 where it was clamped.
+        slope = torch.where(distances > 0, by_distances, 0) * (2 / features.shape[1])
+        centres = means * slope.sum(2, keepdim=True) - slope @ features.mT
+        centres = torch.where(present, centres, 0) + by_means
+        gradient = features * slope.sum(1, keepdim=True)
+        factors, cells = torch.cat([-means, centres], 1), torch.cat([slope, rates], 1)
+        return gradient.baddbmm_(factors.mT, cells), None, None
+
+
+def image_mixture(
+    features: Float[Tensor, "b d n"],
+    shares: Float[Tensor, "b k n"],
+    running: Float[Tensor, "b k d"],
+) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k n"]]:
+    """Centres of each image, and mean squared distances to them or to the running centres.
+
+    `weighted_means`, and `squared_distances` to these means where a class has mass in the image
+    and to `running` elsewhere; here with one gradient for the features.
+
+    Args:
+        features: features of the cells.
+        shares: weight of each cell for each class, without gradient.
+        running: centres of the classes without mass in the image, without gradient.
+
+    Returns:
+        Centres of the image's own cells (0 without mass), and the distances.
+
+    Example:
+        >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
+        >>> means, distances = image_mixture(features, shares, torch.zeros(1, 1, 1))
+        >>> means.item(), distances.flatten().tolist()
+        (2.0, [0.0, 4.0])
+    """
+    means, distances = _ImageMixture.apply(features, shares, running)
+    return means, distances
 
 
 def log_likelihood(

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from agmm.mixture import inputs
-from agmm.mixture.kernels import Pixels, any_pixel, area_average, pixel_logits
+from agmm.mixture.kernels import Pixels, pixel_logits
+from agmm.mixture.pooling import any_pixel, area_average
 from agmm.shapes import IGNORE_INDEX
 
 FEW = 0.25

@@ -1,12 +1,11 @@
-"""The two passes over large tensors, with backward passes of their own: logits and features.
+"""The pass over the logits, with a backward pass of its own.
 
-Each reads its tensor once per product and writes the gradient once. On a CPU most of the time of a
-plain formulation goes into fresh memory for intermediate results of the size of the input; here
-these have the size of a band of rows.
+It reads them once and writes the gradient once. On a CPU most of the time of a plain formulation
+goes into fresh memory for intermediate results of the size of the input; here these have the size
+of a band of rows.
 """
 
 from collections.abc import Iterator
-from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agmm.mixture import inputs
-from agmm.mixture.gaussian import squared_norms
+from agmm.mixture.pooling import area_average, spread_average
 from agmm.shapes import IGNORE_INDEX
 
 BAND = 2**20
@@ -23,88 +22,6 @@ BAND = 2**20
 
 Pixels = tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]
 """Image, row and column of some pixels, each named once, in the order of `nonzero`."""
-
-
-def area_average(maps: Float[Tensor, "b c H W"], size: tuple[int, int]) -> Tensor:
-    """Mean over the pixels that each cell of a `size` grid touches.
-
-    Like `torch.nn.functional.adaptive_avg_pool2d`, with a backward pass that is deterministic on
-    CUDA.
-
-    Args:
-        maps: maps of any size.
-        size: rows and columns of the grid.
-
-    Returns:
-        Averages, shape `b c h w`.
-
-    Example:
-        >>> area_average(torch.tensor([[[[1.0, 2.0, 3.0]]]]), (1, 2)).flatten().tolist()
-        [1.5, 2.5]
-    """
-    (height, width), (rows, columns) = maps.shape[-2:], size
-    if (height, width) == (rows, columns):
-        return maps
-    if height % rows == 0 and width % columns == 0:
-        cell = (height // rows, width // columns)
-        if maps.stride(1) == 1:
-            return functional.avg_pool2d(maps, cell)
-        # Rows first: whole rows are added at once, and a quarter is left for the slow direction.
-        sums = torch.unflatten(maps, 2, (rows, cell[0])).sum(3)
-        return torch.unflatten(sums, 3, (columns, cell[1])).sum(4) / (cell[0] * cell[1])
-    vertical = _averaging_matrix(height, rows, maps)
-    horizontal = _averaging_matrix(width, columns, maps)
-    return vertical @ (maps @ horizontal.mT)
-
-
-def any_pixel(maps: Bool[Tensor, "b c H W"], size: tuple[int, int]) -> Bool[Tensor, "b c h w"]:
-    """Whether any of the pixels is set that each cell of a `size` grid touches.
-
-    Args:
-        maps: maps of any size.
-        size: rows and columns of the grid.
-
-    Returns:
-        One value per cell.
-
-    Example:
-        >>> any_pixel(torch.tensor([[[[True, False, False]]]]), (1, 2)).flatten().tolist()
-        [True, False]
-    """
-    for axis, cells in ((2, size[0]), (3, size[1])):
-        if maps.shape[axis] % cells:
-            return area_average(maps.float(), size) > 0
-        pixels = torch.unflatten(maps, axis, (cells, maps.shape[axis] // cells))
-        maps = reduce(torch.logical_or, pixels.unbind(axis + 1))
-    return maps
-
-
-def _averaging_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
-    """Matrix `cells pixels` of the mean over the pixels that a cell touches, along one axis."""
-    cell = torch.arange(cells, device=like.device).unsqueeze(1)
-    pixel = torch.arange(pixels, device=like.device)
-    # Cell c covers [c·pixels/cells, (c+1)·pixels/cells), pixel j covers [j, j+1).
-    touched = ((pixel + 1) * cells > cell * pixels) & (pixel * cells < (cell + 1) * pixels)
-    touched = touched.to(like.dtype)
-    return touched / touched.sum(1, keepdim=True)
-
-
-def _spread(gradient: Tensor, out: Tensor) -> None:
-    """Backward pass of `area_average`, into `out`."""
-    (height, width), (rows, columns) = out.shape[-2:], gradient.shape[-2:]
-    if height % rows == 0 and width % columns == 0:
-        cell = (height // rows, width // columns)
-        gradient = (gradient / (cell[0] * cell[1])).unsqueeze(4)
-        wide = gradient.expand(-1, -1, -1, -1, cell[1])  # b c h w times a cell's columns
-        if out.stride(1) == 1:
-            target = torch.unflatten(out, 3, (columns, cell[1]))
-            torch.unflatten(target, 2, (rows, cell[0])).copy_(wide.unsqueeze(3))
-        else:  # whole rows at once
-            torch.unflatten(out, 2, (rows, cell[0])).copy_(wide.flatten(3).unsqueeze(3))
-        return
-    vertical = _averaging_matrix(height, rows, gradient)
-    horizontal = _averaging_matrix(width, columns, gradient)
-    out.copy_(vertical.mT @ (gradient @ horizontal))
 
 
 class _Band(NamedTuple):
@@ -158,7 +75,7 @@ def _average_band(part: Tensor, band: _Band, valid: Tensor | None, cells: Tensor
 
 def _spread_band(cells: Tensor, band: _Band, valid: Tensor | None, part: Tensor) -> None:
     """Write the gradient of the cells of a band into that of its logits."""
-    _spread(cells[band.images, :, band.cells], part)
+    spread_average(cells[band.images, :, band.cells], part)
     outside = _outside(valid, band)
     if outside is not None:
         part.masked_fill_(outside, 0)
@@ -326,65 +243,3 @@ def labelled_logits(
     """
     cells, total = _LabelledLogits.apply(logits, seeds, valid, size)
     return cells, total
-
-
-class _ImageMixture(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, shares: Tensor, running: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        mass = shares.sum(2, keepdim=True)
-        present = mass > 0
-        rates = shares / torch.where(present, mass, 1)
-        image_means = _products(rates, features)
-        means = torch.where(present, image_means, running)
-        distances = means @ features  # b k n
-        distances.mul_(-2).add_(squared_norms(features).unsqueeze(1))
-        distances.add_(means.square().sum(2, keepdim=True)).clamp_(min=0)
-        distances.div_(features.shape[1])
-        ctx.save_for_backward(features, rates, means, present, distances)
-        return image_means, distances
-
-    @staticmethod
-    def backward(ctx: Any, by_means: Tensor, by_distances: Tensor) -> tuple[Tensor | None, ...]:
-        features, rates, means, present, distances = ctx.saved_tensors
-        # d² = ‖f − μ‖²/d: by f it is 2(f − μ)/d, by μ it is −2(f − μ)/d; 0 where it was clamped.
-        slope = torch.where(distances > 0, by_distances, 0) * (2 / features.shape[1])
-        centres = means * slope.sum(2, keepdim=True) - _products(slope, features)
-        centres = torch.where(present, centres, 0) + by_means
-        gradient = features * slope.sum(1, keepdim=True)
-        factors, cells = torch.cat([-means, centres], 1), torch.cat([slope, rates], 1)
-        return gradient.baddbmm_(factors.mT, cells), None, None
-
-
-def _products(weights: Tensor, features: Tensor) -> Tensor:
-    """`Σ_n w_bkn f_bn`, `b k d`."""
-    return weights @ features.mT
-
-
-def image_mixture(
-    features: Float[Tensor, "b d n"],
-    shares: Float[Tensor, "b k n"],
-    running: Float[Tensor, "b k d"],
-) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k n"]]:
-    """Centres of each image, and mean squared distances to them or to the running centres.
-
-    `weighted_means`, and `squared_distances` to these means where a class has mass in the image
-    and to `running` elsewhere; here with one gradient for the features.
-
-    Args:
-        features: features of the cells.
-        shares: weight of each cell for each class, without gradient.
-        running: centres of the classes without mass in the image, without gradient.
-
-    Returns:
-        Centres of the image's own cells (0 without mass), and the distances.
-
-    Example:
-        >>> features, shares = torch.tensor([[[2.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]])
-        >>> means, distances = image_mixture(features, shares, torch.zeros(1, 1, 1))
-        >>> means.item(), distances.flatten().tolist()
-        (2.0, [0.0, 4.0])
-    """
-    means, distances = _ImageMixture.apply(features, shares, running)
-    return means, distances

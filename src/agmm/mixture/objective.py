@@ -33,7 +33,6 @@ from agmm.mixture.inputs import (
     check_teacher,
     check_weight,
 )
-from agmm.mixture.kernels import area_average
 from agmm.mixture.losses import Confidence
 from agmm.mixture.neighbours import affinities, mean_field, support
 from agmm.mixture.online_em import (
@@ -42,6 +41,7 @@ from agmm.mixture.online_em import (
     rank_shares,
     sufficient_statistics,
 )
+from agmm.mixture.pooling import area_average
 from agmm.mixture.presence import PresenceModel, image_vectors, presence_prior
 from agmm.mixture.softmax import softmax_terms
 from agmm.shapes import IGNORE_INDEX

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from agmm.errors import ConfigError
 from agmm.mixture import Need, ObjectiveOutput, partial_cross_entropy
 from agmm.mixture.grid import reduce_to_grid
-from agmm.mixture.kernels import area_average
+from agmm.mixture.pooling import area_average
 from agmm.shapes import Features, Images, Logits, Masks, ValidPixels
 from agmm.training.baselines import Candidates, output_of
 

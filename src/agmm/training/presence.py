@@ -16,7 +16,7 @@ from agmm.models.segmenter import Segmenter
 from agmm.training.task import SegmentationTask
 
 MOST_PICTURES = 400
-"""... that it looks at; with other features, 1000 gave no more than 500 (benchmarks/accuracy.md)."""
+"""... that it looks at; with other features, 1000 gave no more than 500 (benchmarks)."""
 LONGEST_SIDE = 1024
 """Longer pictures are predicted in tiles, of which the labels of the picture say little."""
 
