@@ -21,6 +21,7 @@ replaced as a whole. ``--plot`` draws the file's results beside it and measures 
 """
 
 import argparse
+import copy
 import gc
 import json
 import resource
@@ -46,8 +47,11 @@ BAND = 2**28
 """Bytes of the tensor of classes x channels x pixels of a band."""
 
 
+COMPILED = "agmm compiled"
+"""By `torch.compile`, which takes a minute for each point and is measured only if asked for."""
 OTHERS = (
     "features read twice, written once", "cross-entropy", "vectorised 2023", "looped 2023",
+    COMPILED,
 )  # fmt: skip
 
 MEMORY = ("agmm", "cross-entropy", "vectorised 2023")
@@ -188,9 +192,13 @@ def runs(batch: Batch, rows: int) -> dict[str, Callable[[], None]]:
     """What is compared, by name."""
     objective = AGMMLoss(batch.logits.shape[1], batch.features.shape[1], warmup_steps=0)
     objective.to(batch.logits.device)
+    compiled = torch.compile(copy.deepcopy(objective), fullgraph=True)
 
     def agmm() -> None:
         objective(*batch[:4], images=batch.images).loss.backward()
+
+    def agmm_compiled() -> None:
+        compiled(*batch[:4], images=batch.images).loss.backward()
 
     def cross_entropy() -> None:
         partial_cross_entropy(batch.logits.float(), batch.seeds).backward()
@@ -202,6 +210,7 @@ def runs(batch: Batch, rows: int) -> dict[str, Callable[[], None]]:
 
     return {
         "agmm": agmm,
+        COMPILED: agmm_compiled,
         "vectorised 2023": published(batch, rows, loops=False),
         "looped 2023": published(batch, rows, loops=True),
         "cross-entropy": cross_entropy,
@@ -272,7 +281,7 @@ def in_child(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown of the results."""
-    heads = ("point", "agmm, s", "floor", "CE", "2023 vectorised", "2023 looped")
+    heads = ("point", "agmm, s", "floor", "CE", "2023 vectorised", "2023 looped", "compiled")
     heads = (*heads, "agmm, MiB", "CE, MiB", "2023 vectorised, MiB")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
@@ -402,7 +411,8 @@ def main(words: Sequence[str] | None = None) -> None:
     names = ["agmm", *OTHERS]
     parser.add_argument("--axis", action="append", choices=list(AXES), help="default: all")
     parser.add_argument("--point", nargs="*", default=[], help="changes to all points: B=4 D=64")
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    usual = [name for name in names if name != COMPILED]
+    parser.add_argument("--only", nargs="+", choices=names, default=usual)
     parser.add_argument("--repeats", type=int, default=5, help="in a process, and round")
     parser.add_argument("--rounds", type=int, default=1, help="through the points of an axis")
     parser.add_argument("--no-memory", action="store_true", help="measure time alone")

@@ -107,8 +107,8 @@ def test_the_table_by_hand(speed: Any, row: Callable[..., dict[str, Any]]) -> No
     lines = speed.table([row("point", 1.0), row("classes", 2.0, B=2, K=150)]).splitlines()
 
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
-    assert lines[2] == "| base point | 2.000 |  | 0.50 |  |  | 10 | 5 |  |"
-    assert lines[3] == "| B 2, K 150 | 4.000 |  | 0.50 |  |  | 20 | 10 |  |"
+    assert lines[2] == "| base point | 2.000 |  | 0.50 |  |  |  | 10 | 5 |  |"
+    assert lines[3] == "| B 2, K 150 | 4.000 |  | 0.50 |  |  |  | 20 | 10 |  |"
 
 
 def test_a_row_replaces_that_of_its_axis_point_and_device(
