@@ -104,7 +104,7 @@ class SlowAGMM:
                 posterior[b, *rc] = self.visit(cell, parameters, theirs[rc], opinion)
             for name in ("mutual", "mutual_features"):
                 cells = self.values[name][first:]
-                factor = min(1.0, len(cells) / max(self.label_worth * self.labels, 1e-9))
+                factor = min(1.0, len(cells) / max(self.label_worth * self.labels, 1e-9)) ** 2
                 self.values[name][first:] = [factor * value for value in cells]
         terms = {name: float(np.mean(v)) if v else 0.0 for name, v in self.values.items()}
         terms["partial_cross_entropy"] = cross_entropy(batch)

@@ -79,7 +79,8 @@ def objective_terms(
     # Each image by itself: one with many labels has little to learn besides.
     cells = known.cells.sum(1, keepdim=True).to(confidence.dtype)
     labels = label_worth * (known.cells & grid.labelled).sum(1, keepdim=True)
-    taught = confidence * (cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1))
+    need = cells / torch.maximum(cells, labels.to(cells.dtype)).clamp(min=1)
+    taught = confidence * need.square()
     present = ours.present.sum(1)
     nothing = confidence.new_zeros(())
     log_gamma = nothing

@@ -94,7 +94,7 @@ class AGMMLoss(nn.Module):
             learned them.
         label_worth: κ, how many cells a labelled one is worth: in an image where κ times the number
             of labelled cells is more than that of all cells, the two `mutual` terms are divided by
-            the one over the other; 0 = nowhere.
+            the square of the one over the other; 0 = nowhere.
         confidence: what an unlabelled cell counts by: its `largest` responsibility; its
             `agreement`, the probability that the network gives to what it is to learn, `Σ r p`; or
             nothing (`none`).
