@@ -59,8 +59,8 @@ def test_the_figures_are_those_of_label_and_of_the_argmax(
             for folder in ("masks/train", "scribbles")
         )
         free = strokes == 255
-        right += np.count_nonzero((probs.argmax(0).numpy() == truth)[free])
-        number += np.count_nonzero(free)
+        right += int(np.count_nonzero((probs.argmax(0).numpy() == truth)[free]))
+        number += int(np.count_nonzero(free))
     assert found["network"]["precision"] == pytest.approx(right / number, abs=1e-3)
 
 
