@@ -96,6 +96,22 @@ def test_every_repeat_is_given_and_the_loss_of_2023_once_for_all_pictures(
 
 
 @pytest.mark.usefixtures("same_threads")
+def test_the_compiled_loss_is_one_graph(speed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def no_compiler(module: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        asked.append(options)
+        return module
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+
+    seconds = speed.measure(speed.Point(**TINY), "cpu", 1, [speed.COMPILED], "")
+
+    assert asked == [{"fullgraph": True}]
+    assert [len(values) for values in seconds.values()] == [1]
+
+
+@pytest.mark.usefixtures("same_threads")
 def test_memory_is_that_of_the_one_asked_for(speed: Any) -> None:
     found = speed.measure(speed.Point(**TINY), "cpu", 0, ["agmm", "cross-entropy"], "agmm")
 
@@ -166,8 +182,9 @@ def test_a_point_runs_in_processes_of_its_own(speed: Any, tmp_path: Path) -> Non
 
     (found,) = speed.read_rows(results)
     assert found["point"] == TINY
+    usual = {"agmm", *speed.OTHERS} - {speed.COMPILED}
     assert {name: len(values) for name, values in found["repeats"].items()} == {
-        name: 1 if "2023" in name else 2 for name in ("agmm", *speed.OTHERS)
+        name: 1 if "2023" in name else 2 for name in usual
     }
     assert all(value > 0 for values in found["repeats"].values() for value in values)
 
