@@ -28,11 +28,9 @@ from agmm.datasets.records import Record
 from agmm.evaluation.label_quality import PseudoLabelQuality, pseudo_label_quality
 from agmm.inference.predict import predict_probabilities
 from agmm.mixture import pseudo_labels
-from agmm.training.classify import load_classifier
 from agmm.training.labelling import label_record
-from agmm.training.pseudo import with_found_seeds
+from agmm.training.pseudo import with_seeds_of
 from agmm.training.run import Run, load_run, write_text
-from agmm.training.seeding import CLASSIFIER, SEEDS
 
 Way = tuple[str, Tensor, Tensor]
 """Name, labels ``H W`` and their confidence."""
@@ -91,15 +89,13 @@ def training_records(run: Run, data: Path, every: int, folder: Path) -> Sequence
         dataset_for(run, data, format=run.config.format, mapping=None),
         required, skip_bad=run.config.skip_bad, clip_boxes=run.config.clip_boxes, console=console,
     )  # fmt: skip
-    return with_found_seeds(
-        run.config,
+    return with_seeds_of(
+        run,
         [record for record in dataset.split("train")[::every] if "dense" in record.labels],
         dataset.classes,
         console,
         folder=folder,
         device="cpu",
-        classify=lambda _: load_classifier(run.path / CLASSIFIER),
-        earlier=run.path / SEEDS,
     )
 
 

@@ -32,11 +32,10 @@ from agmm.inference.label import LabelledPicture
 from agmm.report.figures import write_png
 from agmm.report.reliability import draw_reliability
 from agmm.shapes import IGNORE_INDEX
-from agmm.training.classify import load_classifier
 from agmm.training.labelling import ABOUT, label_record
-from agmm.training.pseudo import with_found_seeds
+from agmm.training.pseudo import with_seeds_of
 from agmm.training.run import Run, load_run, write_json
-from agmm.training.seeding import CLASSIFIER, SEEDS
+from agmm.training.seeding import SEEDS
 
 EXAMPLES = """
 agmm label runs/first photos --out pseudo
@@ -131,15 +130,13 @@ def label(
         "complete_labels": loaded.config.complete_labels,
         "classes": list(loaded.classes.names),
     }
-    records = with_found_seeds(
-        loaded.config,
+    records = with_seeds_of(
+        loaded,
         dataset.split(split),
         dataset.classes,
         console,
         folder=Path(out) / SEEDS,
         device=pick_device(device),
-        classify=lambda _: load_classifier(loaded.path / CLASSIFIER),
-        earlier=loaded.path / SEEDS,
     )
     return _write_labels(loaded, records, Path(out), threshold, about, console)
 

@@ -103,6 +103,43 @@ def check_source(
             progress(done, len(ready))
 
 
+def with_seeds_of(
+    run: Run,
+    records: Sequence[Record],
+    classes: Classes,
+    console: Console,
+    *,
+    folder: Path,
+    device: torch.device | str,
+) -> tuple[Record, ...]:
+    """Give records the guesses that a run was trained from: its own, or made as it made them.
+
+    Args:
+        run: The run.
+        records: Records with labels of its forms.
+        classes: The data set's classes.
+        console: Where progress is shown.
+        folder: Where the guesses are copied to, or made.
+        device: Where networks run.
+
+    Returns:
+        The same records, with ``guesses`` where their labels leave something open.
+
+    Raises:
+        AgmmError: Pseudo labels or seeds that cannot be read or made.
+    """
+    return with_found_seeds(
+        run.config,
+        records,
+        classes,
+        console,
+        folder=folder,
+        device=device,
+        classify=lambda _: load_classifier(run.path / CLASSIFIER),
+        earlier=run.path / SEEDS,
+    )
+
+
 def with_found_seeds(
     config: TrainConfig,
     records: Sequence[Record],
@@ -144,16 +181,7 @@ def with_found_seeds(
         return _with_given(config, source, records, classes)
     open_ones = [record for record in records if _needs_guess(record, config.labels)]
     run = load_run(source, checkpoint=config.pseudo.checkpoint, device=str(device))
-    seeded = with_found_seeds(
-        run.config,
-        open_ones,
-        classes,
-        console,
-        folder=folder / FIRST,
-        device=device,
-        classify=lambda _: load_classifier(source / CLASSIFIER),
-        earlier=source / SEEDS,
-    )
+    seeded = with_seeds_of(run, open_ones, classes, console, folder=folder / FIRST, device=device)
     make, fingerprint = _stage(run, config.pseudo.threshold)
     with progress_bar("pseudo labels", console) as progress:
         tally = make_seeds(
