@@ -244,6 +244,7 @@ def test_bands_change_nothing(
     assert found[0][1].shape == (len(chosen[0]), 4)
 
 
+@pytest.mark.parametrize("adjusts", [False, True])
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("padding", [False, True])
 @pytest.mark.parametrize("band", [1, 2**20])
@@ -251,6 +252,7 @@ def test_bands_change_nothing(
 def test_labelled_logits_are_those_of_the_plain_functions(
     make_batch: Make,
     monkeypatch: pytest.MonkeyPatch,
+    adjusts: bool,
     interleaved: bool,
     padding: bool,
     band: int,
@@ -266,13 +268,15 @@ def test_labelled_logits_are_those_of_the_plain_functions(
         seeds = seeds.mT.contiguous().mT  # neither do the seeds lie row by row
     logits.requires_grad_()
     monkeypatch.setattr(kernels, "BAND", band)
+    adjustment = torch.randn(logits.shape[1], dtype=torch.float64) if adjusts else None
 
-    ours = labelled_logits(logits, seeds, valid, cells)
+    ours = labelled_logits(logits, seeds, valid, cells, adjustment)
 
     number = (seeds != 255).sum()
+    adjusted = logits if adjustment is None else logits + adjustment[:, None, None]
     expected = (
         pixel_logits(logits, valid, cells)[0],
-        number * partial_cross_entropy(logits, seeds),
+        number * partial_cross_entropy(adjusted, seeds),
     )
     torch.testing.assert_close(ours, expected)
     weights = [torch.randn(part.shape, dtype=torch.float64) for part in expected]
@@ -280,7 +284,7 @@ def test_labelled_logits_are_those_of_the_plain_functions(
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits, weights)[0])
     assert gradient.stride() == logits.stride()
     assert torch.autograd.gradcheck(
-        lambda values: labelled_logits(values, seeds, valid, cells), (logits,)
+        lambda values: labelled_logits(values, seeds, valid, cells, adjustment), (logits,)
     )
 
 

@@ -12,9 +12,10 @@ from agmm.mixture.neighbours import (
     COLOUR_WIDTH,
     DISTANCES,
     MEAN_FIELD_STEPS,
+    OFFSETS,
     affinities,
     mean_field,
-    neighbour_mean,
+    neighbour_sum,
     support,
 )
 
@@ -31,24 +32,23 @@ def slow_neighbours(
                 inside = 0 <= i < height and 0 <= j < width
                 if (i, j) != (row, column) and inside and valid[i, j]:
                     squared = ((colours[:, i, j] - colours[:, row, column]) ** 2).sum().item()
-                    weights[i, j] = math.exp(-squared / (2 * COLOUR_WIDTH**2))
-    total = sum(weights.values())
-    return {place: weight / total for place, weight in weights.items()}
+                    weights[i, j] = math.exp(-squared / (2 * COLOUR_WIDTH**2)) / len(OFFSETS)
+    return weights
 
 
 @pytest.fixture
 def scene() -> tuple[torch.Tensor, torch.Tensor]:
     """Colours of two images, and their valid cells."""
     generator = torch.Generator().manual_seed(0)
-    colours = 0.4 * torch.randn(2, 3, 6, 7, generator=generator, dtype=torch.float64)
+    colours = 0.2 * torch.randn(2, 3, 6, 7, generator=generator, dtype=torch.float64)
     valid = torch.rand(2, 6, 7, generator=generator) < 0.8
     return colours, valid
 
 
-def test_means_of_neighbours_equal_a_loop(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_sums_over_neighbours_equal_a_loop(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
     colours, valid = scene
     values = torch.randn(2, 4, 6, 7, dtype=torch.float64)
-    result = neighbour_mean(values, affinities(colours, valid))
+    result = neighbour_sum(values, affinities(colours, valid))
     for b in range(2):
         for i in range(6):
             for j in range(7):
@@ -85,7 +85,9 @@ def test_mean_field_equals_a_loop(scene: tuple[torch.Tensor, torch.Tensor]) -> N
         assert (result[0, 2] == -torch.inf).all()
 
 
-def test_support_is_the_mean_of_the_neighbours(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_support_is_the_mean_of_the_cell_and_its_neighbours(
+    scene: tuple[torch.Tensor, torch.Tensor],
+) -> None:
     colours, valid = scene
     log_posterior = torch.randn(2, 3, 42, dtype=torch.float64).log_softmax(1)
     shares = torch.zeros(2, 3, 42, dtype=torch.float64)
@@ -96,8 +98,9 @@ def test_support_is_the_mean_of_the_neighbours(scene: tuple[torch.Tensor, torch.
         said = torch.where(labelled[b], shares[b], log_posterior[b].exp())
         for n in range(42):
             around = slow_neighbours(colours[b], valid[b], n // 7, n % 7)
+            around[n // 7, n % 7] = 1 / len(OFFSETS)
             mean = sum((w * said[:, i * 7 + j] for (i, j), w in around.items()), 0 * said[:, 0])
-            assert_close(result[b, :, n], mean)
+            assert_close(result[b, :, n], mean / sum(around.values()))
 
 
 def test_the_loss_tells_the_support_where_it_looks_at_neighbours() -> None:
@@ -116,12 +119,28 @@ def test_the_loss_tells_the_support_where_it_looks_at_neighbours() -> None:
     assert objective.train()(logits, torch.ones(1, 2, 4, 8), seeds, images=images).support is None
 
 
-def test_colours_far_apart_still_have_weights() -> None:
-    """The distances of one cell of another colour would underflow, each by itself."""
+def test_two_cells_count_alike_for_each_other(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Else the mean-field steps would be those of no Markov field."""
+    colours, valid = scene
+    weights = affinities(colours, valid | True)
+    for o, (down, right) in enumerate(OFFSETS):
+        back = OFFSETS.index((-down, -right))
+        there = weights[:, back].roll((-down, -right), (1, 2))
+        inside = torch.zeros(6, 7, dtype=torch.bool)
+        inside[max(0, -down) : 6 - max(0, down), max(0, -right) : 7 - max(0, right)] = True
+        assert_close(weights[:, o] * inside, there * inside)
+
+
+def test_a_cell_of_another_colour_stands_alone() -> None:
     colours = torch.zeros(1, 3, 1, 3)
     colours[..., 1] = 1000.0
     weights = affinities(colours, torch.ones(1, 1, 3) > 0)
-    assert_close(weights.sum(1), torch.ones(1, 1, 3))
+    assert_close((len(OFFSETS) * weights.sum(1)).flatten(), torch.tensor([1.0, 0.0, 1.0]))
+    alone = torch.tensor([[[0.1, 0.3, 0.1], [0.9, 0.7, 0.9]]]).log()
+    shares = torch.zeros(1, 2, 3)
+    unlabelled = shares.any(1)
+    assert_close(mean_field(alone, weights, shares, unlabelled, 9.0)[..., 1], alone[..., 1])
+    assert_close(support(alone, weights, shares, unlabelled)[..., 1], alone[..., 1].exp())
 
 
 def test_a_cell_without_neighbours_stands_alone() -> None:
@@ -133,7 +152,7 @@ def test_a_cell_without_neighbours_stands_alone() -> None:
     assert_close(support(alone, weights, shares, shares.any(1)), alone.exp())
 
 
-@pytest.mark.parametrize("coherence", [0.0, 4.0])
+@pytest.mark.parametrize("coherence", [0.0, 16.0])
 def test_a_label_speaks_for_cells_of_its_colour(coherence: float) -> None:
     """Two halves of two colours, one labelled cell in each, and a mixture that knows nothing."""
     images = torch.zeros(1, 3, 8, 8)

@@ -359,17 +359,19 @@ def test_a_term_that_weighs_nothing_is_not_computed(
 
 
 def test_state_dict_resumes_exactly(make_batch: Make) -> None:
-    straight, resumed = (plain_loss(4, 3, **WEIGHTS, warmup_steps=5) for _ in range(2))
+    options = {**WEIGHTS, "warmup_steps": 5, "evenness": 1.0}
+    straight, resumed = (plain_loss(4, 3, **options) for _ in range(2))
     steps(straight, make_batch, number=3)
     resumed.load_state_dict(straight.state_dict())
     batch = make_batch(seed=7, labelled=0.05)
     one, two = straight(**batch), resumed(**batch)
     assert set(straight.state_dict()) == {
-        "step", "mixture.means", "mixture.variances", "mixture.mass", "images.axes",
-        "images.offsets",
+        "step", "mixture.means", "mixture.variances", "mixture.mass", "prior.counts",
+        "images.axes", "images.offsets",
     }  # fmt: skip
     assert torch.equal(one.loss, two.loss)
-    assert torch.equal(straight.mixture.means, resumed.mixture.means)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
     assert straight.step.item() == resumed.step.item() == 4
 
 
@@ -455,6 +457,7 @@ def test_padding_needs_no_candidates(make_batch: Make) -> None:
         ("separation", float("nan")), ("warmup_steps", -1), ("step_size", 0.0), ("step_size", 1.5),
         ("unlabelled_weight", -1.0), ("appearance", -1.0), ("variance_floor", 0.0),
         ("temperature", 0.0), ("coherence", -1.0), ("label_worth", -1.0),
+        ("evenness", 1.1),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(name: str, value: float) -> None:

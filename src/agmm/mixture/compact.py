@@ -141,6 +141,7 @@ def compact_grid(
     candidates: Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None,
     valid: Bool[Tensor, "b H W"] | None,
     centred: Bool[Tensor, " k"],
+    adjustment: Float[Tensor, " k"] | None = None,
 ) -> CompactGrid:
     """Bring everything to the grid of the features; the meaning is that of `reduce_to_grid`.
 
@@ -151,6 +152,7 @@ def compact_grid(
         candidates: classes that the labels allow in the image or at the pixel, None = all.
         valid: pixels of the picture (False = padding), None = all.
         centred: classes that the mixture has a running centre of.
+        adjustment: what is added to the logits in the cross-entropy alone, None = nothing.
 
     Returns:
         The batch on the grid.
@@ -178,7 +180,9 @@ def compact_grid(
         shares = _shares(seeds, labelled, classes, len(centred), size, dtype)
         cells = grid.cell_candidates(candidates, valid, shares, size)
     share = grid.valid_share(valid, seeds, size, dtype)
-    sums, cross_entropy = _logits_and_cross_entropy(logits, seeds, valid, size, labelled)
+    sums, cross_entropy = _logits_and_cross_entropy(
+        logits, seeds, valid, size, labelled, adjustment
+    )
     return CompactGrid(
         logits=grid.mean_logits(sums.to(dtype), share),
         cross_entropy=cross_entropy.to(dtype),
@@ -233,16 +237,19 @@ def _logits_and_cross_entropy(
     valid: Tensor | None,
     size: tuple[int, int],
     labelled: Pixels | None,
+    adjustment: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Mean logits of the cells, and mean cross-entropy of the labelled pixels."""
     if labelled is not None:
         cells, chosen = pixel_logits(logits, valid, size, labelled)
-        total = functional.cross_entropy(chosen, seeds[labelled], reduction="sum")
+        adjusted = chosen if adjustment is None else chosen + adjustment
+        total = functional.cross_entropy(adjusted, seeds[labelled], reduction="sum")
     elif inputs.readable(logits):
-        cells, total = labelled_logits(logits, seeds, valid, size)
+        cells, total = labelled_logits(logits, seeds, valid, size, adjustment)
     else:
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return pixel_logits(logits, valid, size)[0], losses.partial_cross_entropy(wide, seeds)
+        adjusted = wide if adjustment is None else wide + adjustment.view(-1, 1, 1)
+        return pixel_logits(logits, valid, size)[0], losses.partial_cross_entropy(adjusted, seeds)
     return cells, total / (seeds != IGNORE_INDEX).sum().clamp(min=1)
 
 

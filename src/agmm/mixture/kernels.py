@@ -137,9 +137,14 @@ class _PixelLogits(torch.autograd.Function):
 class _LabelledLogits(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, seeds: Tensor, valid: Tensor | None, size: tuple[int, int]
+        ctx: Any,
+        logits: Tensor,
+        seeds: Tensor,
+        valid: Tensor | None,
+        size: tuple[int, int],
+        adjustment: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(logits, seeds, valid)
+        ctx.save_for_backward(logits, seeds, valid, adjustment)
         ctx.size, ctx.layout = size, _layout(logits)
         dtype = torch.promote_types(logits.dtype, torch.float32)
         cells = torch.empty(
@@ -150,14 +155,14 @@ class _LabelledLogits(torch.autograd.Function):
             part = logits[band.images, :, band.rows].to(dtype)
             labels = _in_rows(seeds[band.images, None, band.rows], like=part).squeeze(1)
             total += functional.cross_entropy(
-                _in_rows(part, like=part), labels, ignore_index=IGNORE_INDEX, reduction="sum"
+                _adjusted(part, adjustment), labels, ignore_index=IGNORE_INDEX, reduction="sum"
             )
             _average_band(part, band, valid, cells)
         return cells, total
 
     @staticmethod
     def backward(ctx: Any, cells: Tensor, total: Tensor) -> tuple[Tensor | None, ...]:
-        logits, seeds, valid = ctx.saved_tensors
+        logits, seeds, valid, adjustment = ctx.saved_tensors
         cells = cells.contiguous(memory_format=ctx.layout)
         gradient = torch.empty_like(logits, memory_format=ctx.layout)
         for band in _bands(logits, ctx.size):
@@ -165,13 +170,21 @@ class _LabelledLogits(torch.autograd.Function):
             _spread_band(cells, band, valid, part)
             # By a logit, cross-entropy is p − 1 for the class of the label and p elsewhere.
             values = logits[band.images, :, band.rows].to(total.dtype)
-            slope = _in_rows(values, like=values).softmax(1)
+            slope = _adjusted(values, adjustment).softmax(1)
             labels = _in_rows(seeds[band.images, None, band.rows], like=values)
             labelled = labels != IGNORE_INDEX
             labels = labels.masked_fill(~labelled, 0)
             slope.scatter_add_(1, labels, slope.new_full((), -1).expand_as(labels))
             _in_rows(part, like=values).add_(slope.mul_(total * labelled))
-        return gradient, None, None, None
+        return gradient, None, None, None, None
+
+
+def _adjusted(logits: Tensor, adjustment: Tensor | None) -> Tensor:
+    """Logits `b k H W` as `_in_rows` gives them, with what is added to each class."""
+    rows = _in_rows(logits, like=logits)
+    if adjustment is None:
+        return rows
+    return rows + adjustment.to(rows.dtype).view(-1, *(1 for _ in rows.shape[2:]))
 
 
 def _in_rows(maps: Tensor, like: Tensor) -> Tensor:
@@ -220,6 +233,7 @@ def labelled_logits(
     seeds: Int64[Tensor, "b H W"],
     valid: Bool[Tensor, "b H W"] | None,
     size: tuple[int, int],
+    adjustment: Float[Tensor, " k"] | None = None,
 ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, ""]]:
     """Logits of the cells, as `pixel_logits` gives them, and cross-entropy of labelled pixels.
 
@@ -231,6 +245,7 @@ def labelled_logits(
         seeds: class of each pixel, 255 = unlabelled; unlabelled where pixels do not count.
         valid: pixels that count, None = all.
         size: rows and columns of the grid.
+        adjustment: what is added to the logits in the cross-entropy alone, None = nothing.
 
     Returns:
         Logits of the cells, and the sum over the labelled pixels in nats, in float32 or wider.
@@ -241,5 +256,5 @@ def labelled_logits(
         >>> cells.shape, round(total.item(), 4)
         (torch.Size([1, 2, 1, 1]), 0.6931)
     """
-    cells, total = _LabelledLogits.apply(logits, seeds, valid, size)
+    cells, total = _LabelledLogits.apply(logits, seeds, valid, size, adjustment)
     return cells, total

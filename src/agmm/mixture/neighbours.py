@@ -21,7 +21,7 @@ OFFSETS = tuple(
     for down, right in product((-1, 0, 1), repeat=2)
     if down or right
 )
-COLOUR_WIDTH = 0.5
+COLOUR_WIDTH = 0.25
 """Difference of colour that neighbours of one class may have, in the units of the colours."""
 MEAN_FIELD_STEPS = 5
 
@@ -29,48 +29,47 @@ MEAN_FIELD_STEPS = 5
 def affinities(
     colours: Float[Tensor, "b 3 h w"], valid: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b o h w"]:
-    """How much each neighbour of a cell counts: `exp(−‖Δc‖² / 2σ²)`, with a sum of 1.
+    """How much each neighbour of a cell counts: `exp(−‖Δc‖² / 2σ²)`, divided by their number.
+
+    Two cells count alike for each other, and a cell unlike all around it stands alone.
 
     Args:
         colours: colours of the cells.
         valid: cells of the picture; others are nobody's neighbours.
 
     Returns:
-        Weights of the neighbours at each of `OFFSETS`; all 0 for a cell without any.
+        Weights of the neighbours at each of `OFFSETS`, which sum up to 1 at most.
 
     Example:
         >>> colours = torch.tensor([0.0, 0.0, 9.0]).expand(1, 3, 1, 3)
         >>> weights = affinities(colours, torch.ones(1, 1, 3) > 0)
-        >>> weights[0, :, 0, 0].amax().item()  # the second cell is like the first, the third not
-        1.0
+        >>> (len(OFFSETS) * weights.sum(1)).flatten().tolist()  # the third is like no other
+        [1.0, 1.0, 0.0]
     """
-    exponents = []
+    weights = []
     for there, here in zip(_shifted(colours), _shifted(valid.unsqueeze(1)), strict=True):
         squared = (there - colours).square().sum(1) / (2 * COLOUR_WIDTH**2)
-        exponents.append(-squared.masked_fill(~here[:, 0], torch.inf))
-    weights = torch.stack(exponents, 1)
-    # The most similar neighbour has 1 before the division, so that nothing underflows.
-    weights = (weights - weights.amax(1, keepdim=True).clamp(min=-1e30)).exp()
-    return weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
+        weights.append((-squared).exp() * here[:, 0] / len(OFFSETS))
+    return torch.stack(weights, 1)
 
 
-def neighbour_mean(
+def neighbour_sum(
     values: Float[Tensor, "b k h w"], weights: Float[Tensor, "b o h w"]
 ) -> Float[Tensor, "b k h w"]:
-    """Weighted mean of the values of each cell's neighbours.
+    """Weighted sum of the values of each cell's neighbours.
 
     Args:
         values: values of the cells.
         weights: weights of the neighbours, see `affinities`.
 
     Returns:
-        Means; 0 for a cell without neighbours.
+        Sums; 0 for a cell without neighbours.
 
     Example:
         >>> values = torch.tensor([[[[1.0, 2.0, 5.0]]]])
         >>> weights = affinities(torch.zeros(1, 3, 1, 3), torch.ones(1, 1, 3) > 0)
-        >>> neighbour_mean(values, weights).flatten().tolist()
-        [3.5, 3.0, 1.5]
+        >>> (len(OFFSETS) * neighbour_sum(values, weights)).flatten().tolist()
+        [7.0, 6.0, 3.0]
     """
     total = torch.zeros_like(values)
     for there, weight in zip(_shifted(values), weights.unbind(1), strict=True):
@@ -100,7 +99,7 @@ def mean_field(
         Logarithm of q.
 
     Example:
-        >>> weights = affinities(torch.zeros(1, 3, 1, 2), torch.ones(1, 1, 2) > 0)
+        >>> weights = len(OFFSETS) * affinities(torch.zeros(1, 3, 1, 2), torch.ones(1, 1, 2) > 0)
         >>> shares = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
         >>> half = torch.full((1, 2, 2), 0.5).log()
         >>> result = mean_field(half, weights, shares, shares.any(1), 1.0)
@@ -111,7 +110,7 @@ def mean_field(
     size = weights.shape[2:]
     for _ in range(MEAN_FIELD_STEPS):
         opinion = torch.where(labelled.unsqueeze(1), shares, result.exp())
-        message = neighbour_mean(opinion.reshape(*opinion.shape[:2], *size), weights).flatten(2)
+        message = neighbour_sum(opinion.reshape(*opinion.shape[:2], *size), weights).flatten(2)
         result = (log_posterior + coherence * message).log_softmax(1)
     return result
 
@@ -122,32 +121,31 @@ def support(
     shares: Float[Tensor, "b k n"],
     labelled: Bool[Tensor, "b n"],
 ) -> Float[Tensor, "b k n"]:
-    """What the neighbours of each cell say of the classes on average. No gradient.
+    """What each cell and its neighbours say of the classes on average. No gradient.
 
     Mean-field probabilities are close to 0 or 1 wherever the neighbours agree, right or wrong; this
     mean is the better calibrated measure of how sure the result of `mean_field` is.
 
     Args:
         log_posterior: log γ, the posterior of each cell alone.
-        weights: w, the weights of the neighbours, see `affinities`.
+        weights: w, the weights of the neighbours, see `affinities`; the cell itself weighs as much
+            as a neighbour of its own colour.
         shares: share of each class among the labelled pixels of the cell.
         labelled: cells with a label, which speak with it.
 
     Returns:
-        Probabilities of the classes; those of the cell itself where it has no neighbour.
+        Probabilities of the classes.
 
     Example:
         >>> weights = affinities(torch.zeros(1, 3, 1, 2), torch.ones(1, 1, 2) > 0)
         >>> posterior = torch.tensor([[[0.25, 0.5], [0.75, 0.5]]])
         >>> support(posterior.log(), weights, posterior, torch.zeros(1, 2) > 0)[0, 0].tolist()
-        [0.5, 0.25]
+        [0.375, 0.375]
     """
+    own = 1 / len(OFFSETS)
     opinion = torch.where(labelled.unsqueeze(1), shares, log_posterior.detach().exp())
-    mean = neighbour_mean(opinion.reshape(*opinion.shape[:2], *weights.shape[2:]), weights).flatten(
-        2
-    )
-    alone = ~weights.any(1).flatten(1)
-    return torch.where(alone.unsqueeze(1), opinion, mean)
+    around = neighbour_sum(opinion.reshape(*opinion.shape[:2], *weights.shape[2:]), weights)
+    return (own * opinion + around.flatten(2)) / (own + weights.sum(1, keepdim=True).flatten(2))
 
 
 def _shifted(values: Tensor) -> list[Tensor]:

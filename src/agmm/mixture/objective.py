@@ -12,6 +12,7 @@ from torch.nn import functional
 from agmm.errors import ConfigError
 from agmm.mixture import losses
 from agmm.mixture.appearance import APPEARANCE_CHANNELS, with_appearance
+from agmm.mixture.class_prior import ClassPrior
 from agmm.mixture.compact import CompactGrid, class_logits, compact_grid
 from agmm.mixture.components import (
     Centres,
@@ -95,6 +96,8 @@ class AGMMLoss(nn.Module):
         label_worth: κ, how many cells a labelled one is worth: in an image where κ times the number
             of labelled cells is more than that of all cells, the two `mutual` terms are divided by
             the square of the one over the other; 0 = nowhere.
+        evenness: least evenness of the classes' frequencies that `p` assumes, 0 to 1: where those
+            of the labels are less even, the cross-entropy is adjusted; 0 = nowhere.
         confidence: what an unlabelled cell counts by: its `largest` responsibility; its
             `agreement`, the probability that the network gives to what it is to learn, `Σ r p`; or
             nothing (`none`).
@@ -104,6 +107,7 @@ class AGMMLoss(nn.Module):
 
     Attributes:
         mixture: the running means, variances and masses of all components.
+        prior: how frequent the classes are among the labels.
         images: which classes an image shows, by its features; says nothing before its `fit`.
         needs: what a training loop shall give it besides logits, features and labels.
         step: number of forward passes in training mode, int64.
@@ -143,10 +147,11 @@ class AGMMLoss(nn.Module):
         prediction_temperature: float = 2.0,
         normalise_features: bool = False,
         appearance: float = 0.0,
-        coherence: float = 10.0,
+        coherence: float = 40.0,
         network_prior: bool = True,
         presence: bool = True,
         label_worth: float = 50.0,
+        evenness: float = 0.9,
         confidence: Confidence = "agreement",
         teacher: bool = True,
         joint_prediction: bool = True,
@@ -182,6 +187,7 @@ class AGMMLoss(nn.Module):
         self.network_prior = network_prior
         self.presence = presence
         self.label_worth = label_worth
+        self.evenness = evenness
         self.confidence = confidence
         self.joint_prediction = joint_prediction
         self._check_options()
@@ -189,6 +195,7 @@ class AGMMLoss(nn.Module):
         self.needs = frozenset(need for need, wanted in given.items() if wanted)
         channels = feature_channels + (APPEARANCE_CHANNELS if appearance else 0)
         self.mixture = RunningMixture(num_classes * components, channels)
+        self.prior = ClassPrior(num_classes, evenness)
         self.images = PresenceModel(num_classes, channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -331,7 +338,8 @@ class AGMMLoss(nn.Module):
         centred = (self.mixture.mass > 0).view(self.num_classes, -1).any(1)
         if self.choices.centres == "batch" or self.choices.components > 1:
             centred = torch.ones_like(centred)  # not known by the image's own seeds alone
-        return compact_grid(logits, features, seeds, candidates, valid, centred)
+        adjustment = self.prior.adjustment()
+        return compact_grid(logits, features, seeds, candidates, valid, centred, adjustment)
 
     def _expectation(
         self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
@@ -400,6 +408,9 @@ class AGMMLoss(nn.Module):
         )
         statistics = sufficient_statistics(spread, features, rows, len(self.mixture.mass))
         self.mixture.update(statistics, self.step_size)
+        labels = grid.shares.sum(2, keepdim=True)
+        labels = labels if grid.classes is None else grid.classes.put(labels)
+        self.prior.update(labels.sum((0, 2)))
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:
         """The mixture of every image under our choices."""
@@ -436,6 +447,8 @@ class AGMMLoss(nn.Module):
             check_weight(name, weight)
         for name in ("warmup_steps", "unlabelled_weight", "appearance", "coherence", "label_worth"):
             check_weight(name, float(getattr(self, name)))
+        if not 0 <= self.evenness <= 1:
+            raise ConfigError(f"evenness: expected 0 to 1, got {self.evenness}; try 0.9")
         if not 0 < self.step_size <= 1:
             raise ConfigError(
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
