@@ -8,7 +8,7 @@ PLAIN: dict[str, Any] = {
     "mixture_likelihood": 0.03, "mutual": 0.1, "mutual_features": 0.1, "maximisation": 0.01,
     "separation": 0.01, "unlabelled_weight": 0.1, "running_share": 0.0, "temperature": 0.1,
     "coherence": 0.0, "network_prior": False, "confidence": "largest", "label_worth": 0.0,
-    "presence": False, "evenness": 0.0,
+    "presence": False, "prior_floor": 0.0,
 }  # fmt: skip
 
 

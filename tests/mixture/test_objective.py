@@ -359,7 +359,7 @@ def test_a_term_that_weighs_nothing_is_not_computed(
 
 
 def test_state_dict_resumes_exactly(make_batch: Make) -> None:
-    options = {**WEIGHTS, "warmup_steps": 5, "evenness": 1.0}
+    options = {**WEIGHTS, "warmup_steps": 5, "prior_floor": 1.0}
     straight, resumed = (plain_loss(4, 3, **options) for _ in range(2))
     steps(straight, make_batch, number=3)
     resumed.load_state_dict(straight.state_dict())
@@ -457,7 +457,7 @@ def test_padding_needs_no_candidates(make_batch: Make) -> None:
         ("separation", float("nan")), ("warmup_steps", -1), ("step_size", 0.0), ("step_size", 1.5),
         ("unlabelled_weight", -1.0), ("appearance", -1.0), ("variance_floor", 0.0),
         ("temperature", 0.0), ("coherence", -1.0), ("label_worth", -1.0),
-        ("evenness", 1.1),
+        ("prior_floor", -0.5),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(name: str, value: float) -> None:

@@ -225,7 +225,7 @@ from tests.mixture.plain import plain_loss
 rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
-objective = plain_loss(4, 3, warmup_steps=0, label_worth=3.0, evenness=1.0)
+objective = plain_loss(4, 3, warmup_steps=0, label_worth=3.0, prior_floor=1.0)
 results = []
 for batch in torch.load(f"{folder}/batches.pt"):
     part = slice(rank * len(batch[0]) // world, (rank + 1) * len(batch[0]) // world)
@@ -260,7 +260,7 @@ def test_processes_have_the_statistics_terms_and_gradients_of_one(
         features = torch.randn(4, 3, 3, 4, generator=generator, requires_grad=True)
         batches.append((logits, features, seeds, candidates, valid))
     torch.save(batches, tmp_path / "batches.pt")
-    single = plain_loss(4, 3, warmup_steps=0, label_worth=3.0, evenness=1.0)
+    single = plain_loss(4, 3, warmup_steps=0, label_worth=3.0, prior_floor=1.0)
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(world), str(tmp_path)])
         for rank in range(world)

@@ -96,8 +96,8 @@ class AGMMLoss(nn.Module):
         label_worth: κ, how many cells a labelled one is worth: in an image where κ times the number
             of labelled cells is more than that of all cells, the two `mutual` terms are divided by
             the square of the one over the other; 0 = nowhere.
-        evenness: least evenness of the classes' frequencies that `p` assumes, 0 to 1: where those
-            of the labels are less even, the cross-entropy is adjusted; 0 = nowhere.
+        prior_floor: lowest frequency that `p` assumes of a class, relative to the mean of the
+            classes: where the labels have less of it, the cross-entropy is adjusted; 0 = nowhere.
         confidence: what an unlabelled cell counts by: its `largest` responsibility; its
             `agreement`, the probability that the network gives to what it is to learn, `Σ r p`; or
             nothing (`none`).
@@ -151,7 +151,7 @@ class AGMMLoss(nn.Module):
         network_prior: bool = True,
         presence: bool = True,
         label_worth: float = 50.0,
-        evenness: float = 0.9,
+        prior_floor: float = 0.5,
         confidence: Confidence = "agreement",
         teacher: bool = True,
         joint_prediction: bool = True,
@@ -187,7 +187,7 @@ class AGMMLoss(nn.Module):
         self.network_prior = network_prior
         self.presence = presence
         self.label_worth = label_worth
-        self.evenness = evenness
+        self.prior_floor = prior_floor
         self.confidence = confidence
         self.joint_prediction = joint_prediction
         self._check_options()
@@ -195,7 +195,7 @@ class AGMMLoss(nn.Module):
         self.needs = frozenset(need for need, wanted in given.items() if wanted)
         channels = feature_channels + (APPEARANCE_CHANNELS if appearance else 0)
         self.mixture = RunningMixture(num_classes * components, channels)
-        self.prior = ClassPrior(num_classes, evenness)
+        self.prior = ClassPrior(num_classes, prior_floor)
         self.images = PresenceModel(num_classes, channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -445,10 +445,11 @@ class AGMMLoss(nn.Module):
         check_choice("confidence", self.confidence, Confidence)
         for name, weight in self.weights.items():
             check_weight(name, weight)
-        for name in ("warmup_steps", "unlabelled_weight", "appearance", "coherence", "label_worth"):
+        for name in (
+            "warmup_steps", "unlabelled_weight", "appearance", "coherence", "label_worth",
+            "prior_floor",
+        ):  # fmt: skip
             check_weight(name, float(getattr(self, name)))
-        if not 0 <= self.evenness <= 1:
-            raise ConfigError(f"evenness: expected 0 to 1, got {self.evenness}; try 0.9")
         if not 0 < self.step_size <= 1:
             raise ConfigError(
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
