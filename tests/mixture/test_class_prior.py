@@ -51,7 +51,10 @@ def test_counts_are_of_the_last_batches() -> None:
     prior.update(torch.tensor([6.0, 2.0]))
     prior.update(torch.tensor([0.0, 1.0]))
     assert_close(prior.counts, torch.tensor([MEMORY * 6, MEMORY * 2 + 1]))
-    assert ClassPrior(2, 0.0).adjustment() is None
+    plain = ClassPrior(2, 0.0)
+    plain.update(torch.tensor([6.0, 2.0]))
+    assert plain.adjustment() is None
+    assert not plain.counts.any()
 
 
 @pytest.mark.parametrize(("floor", "expected"), [(0.0, 0.9), (0.4, 0.9 / 1.1), (5.0, 0.5)])

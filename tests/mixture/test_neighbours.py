@@ -122,7 +122,7 @@ def test_the_loss_tells_the_support_where_it_looks_at_neighbours() -> None:
 def test_two_cells_count_alike_for_each_other(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Else the mean-field steps would be those of no Markov field."""
     colours, valid = scene
-    weights = affinities(colours, valid | True)
+    weights = affinities(colours, torch.ones_like(valid))
     for o, (down, right) in enumerate(OFFSETS):
         back = OFFSETS.index((-down, -right))
         there = weights[:, back].roll((-down, -right), (1, 2))

@@ -50,13 +50,15 @@ class ClassPrior(nn.Module):
 
     @torch.no_grad()
     def update(self, counts: Float[Tensor, " k"]) -> None:
-        """Take in a batch (of all processes together).
+        """Take in a batch (of all processes together); without a floor nothing is counted.
 
         The buffer is replaced for the reason of `RunningMixture.update`.
 
         Args:
             counts: labelled cells of each class.
         """
+        if not self.floor:
+            return
         (counts,) = sum_over_ranks(counts.to(self.counts.dtype))
         self.counts = MEMORY * self.counts + counts
 
