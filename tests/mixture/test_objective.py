@@ -345,6 +345,12 @@ def test_the_posterior_without_labels_is_that_of_a_call(
     assert (posterior - posterior[:, :1, :1, :1]).abs().amax() > 0.1
 
 
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 6, 8), torch.zeros(4, 6, 8)])
+def test_the_posterior_without_labels_refuses_logits_that_do_not_fit(wrong: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"^logits: expected shape \(batch, k=4, "):
+        AGMMLoss(4, 3).unlabelled_posterior(wrong, torch.zeros(2, 3, 3, 4))
+
+
 def test_a_term_that_weighs_nothing_is_not_computed(
     make_batch: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

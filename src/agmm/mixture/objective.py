@@ -240,6 +240,7 @@ class AGMMLoss(nn.Module):
                 teacher's two arguments is missing.
         """
         with torch.autocast(logits.device.type, enabled=False):
+            self._check_inputs(logits, features, seeds, candidates, valid)
             grid = self._grid(logits, features, seeds, candidates, valid)
             check_teacher(logits, features, teacher_logits, teacher_features)
             colours = self._colours(images, features, grid.features.dtype)
@@ -294,10 +295,16 @@ class AGMMLoss(nn.Module):
         Raises:
             InputError: if a shape or type does not fit.
         """
-        size = (len(logits), *logits.shape[2:])
-        seeds = torch.full(size, IGNORE_INDEX, dtype=torch.int64, device=logits.device)
+        pixels = (len(logits), *logits.shape[2:])
+        seeds = torch.full(pixels, IGNORE_INDEX, dtype=torch.int64, device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
-            grid = self._grid(logits, features, seeds, None, None)
+            self._check_inputs(logits, features, seeds)
+            # On the grid at once: without labels, no single pixel is asked for.
+            size = (features.shape[2], features.shape[3])
+            dtype = torch.promote_types(logits.dtype, torch.float32)
+            cells = torch.unflatten(class_logits(logits, None, size, None, dtype), 2, size)
+            seeds = torch.full_like(cells[:, 0], IGNORE_INDEX, dtype=torch.int64)
+            grid = self._grid(cells, features, seeds)
             colours = self._colours(images, features, grid.features.dtype)
             posterior = self._expectation(grid, None, colours).posterior
         return _all_classes(posterior, grid, features)
@@ -317,15 +324,14 @@ class AGMMLoss(nn.Module):
         colours = self._colours(images, features, dtype)
         return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
 
-    def _grid(
+    def _check_inputs(
         self,
         logits: Tensor,
         features: Tensor,
         seeds: Tensor,
-        candidates: Tensor | None,
-        valid: Tensor | None,
-    ) -> CompactGrid:
-        """The batch, checked, on the grid of the features."""
+        candidates: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
         check_inputs(
             logits,
             features,
@@ -335,6 +341,16 @@ class AGMMLoss(nn.Module):
             num_classes=self.num_classes,
             feature_channels=self.feature_channels,
         )
+
+    def _grid(
+        self,
+        logits: Tensor,
+        features: Tensor,
+        seeds: Tensor,
+        candidates: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> CompactGrid:
+        """The batch on the grid of the features."""
         centred = (self.mixture.mass > 0).view(self.num_classes, -1).any(1)
         if self.choices.centres == "batch" or self.choices.components > 1:
             centred = torch.ones_like(centred)  # not known by the image's own seeds alone
