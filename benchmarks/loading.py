@@ -43,6 +43,7 @@ STEPS = {
     "RandomCrop": "crop",
     "RandomHorizontalFlip": "flip",
     "ColorJitter": "change the colours",
+    "RandomHue": "turn the hue",
 }
 """The transforms of a view after the first, which resizes, as the table names them."""
 

@@ -1,14 +1,25 @@
+import colorsys
 import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import tv_tensors
 
-from agmm.data.transforms import Candidates, RandomScale, Seeds, Valid, normalise, training_view
+from agmm.data.transforms import (
+    Candidates,
+    RandomHue,
+    RandomScale,
+    Seeds,
+    Valid,
+    normalise,
+    training_view,
+    turn_hue,
+)
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 CROPS = st.tuples(st.integers(1, 48), st.integers(1, 48))
@@ -180,6 +191,42 @@ def test_color_jitter_changes_the_colours_and_nothing_else() -> None:
     assert not torch.equal(plain[0], jittered[0])
     assert torch.equal(plain[1], jittered[1])
     assert torch.equal(plain[2], jittered[2])
+
+
+def coloured(*rgb: int) -> Tensor:
+    return torch.tensor(rgb, dtype=torch.uint8).view(3, 1, 1)
+
+
+@pytest.mark.parametrize("rgb", [(200, 80, 80), (90, 140, 100), (60, 60, 180), (120, 110, 70)])
+@pytest.mark.parametrize("part", [-0.1, -0.03, 0.03, 0.1])
+def test_the_hue_is_turned_as_in_hsv(rgb: tuple[int, int, int], part: float) -> None:
+    """The circle of HSV is a hexagon, whose angles are up to 1.2 degrees off; then rounding."""
+    turned = turn_hue(coloured(*rgb), part).flatten().tolist()
+    hues = [colorsys.rgb_to_hsv(*colour)[0] for colour in (rgb, turned)]
+    difference = (hues[1] - hues[0] - part + 0.5) % 1 - 0.5
+    assert abs(difference) < 2 * 1.2 / 360 + 2 / (max(rgb) - min(rgb)) / 6
+    assert abs(sum(turned) - sum(rgb)) <= 1.5
+
+
+@given(image=st.lists(st.integers(0, 255), min_size=3, max_size=3), part=st.floats(-0.5, 0.5))
+@settings(deadline=None)
+def test_turning_the_hue_leaves_greys_and_every_colour_at_0_and_1(
+    image: list[int], part: float
+) -> None:
+    grey, colour = coloured(image[0], image[0], image[0]), coloured(*image)
+    assert torch.equal(turn_hue(grey, part), grey)
+    assert torch.equal(turn_hue(colour, 0.0), colour)
+    assert torch.equal(turn_hue(colour, 1.0), colour)
+
+
+def test_the_hue_is_drawn_uniformly_both_ways() -> None:
+    hue = RandomHue(0.1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = np.array([hue.make_params([])["part"] for _ in range(400)])
+    assert -0.1 <= parts.min() < -0.09
+    assert 0.09 < parts.max() <= 0.1
+    assert abs(parts.mean()) < 4 * 0.2 / math.sqrt(12 * 400)
 
 
 def test_the_scale_is_uniform_between_its_limits() -> None:

@@ -1,5 +1,6 @@
 """Random views of a training picture that never lose a labelled pixel inside the crop."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,56 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
         return self._call_kernel(F.resize, inpt, size=params["size"], antialias=True)
 
 
+class RandomHue(v2.Transform):  # type: ignore[misc]
+    """Turn the colours of the picture by a part of the circle drawn uniformly, both ways.
+
+    In place of torchvision's hue, which takes ten times as long and half of the time of a view.
+
+    Args:
+        most: Largest part of the colour circle, 0 to 0.5.
+    """
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.most = most
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - v2's own name
+        """Draw the part of the circle."""
+        return {"part": self.most * (2 * torch.rand(()).item() - 1)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Turn a picture; leave labels and validity."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        return tv_tensors.wrap(turn_hue(inpt.as_subclass(Tensor), params["part"]), like=inpt)
+
+
+def turn_hue(image: Tensor, part: float) -> Tensor:
+    """Turn the colours of a uint8 RGB picture (3, H, W) about the axis of the greys.
+
+    The mean of the three channels stays, and greys stay as they are.
+
+    Args:
+        image: The picture.
+        part: Part of the circle; a third makes red green.
+
+    Returns:
+        The picture in its new colours, rounded and clipped to 0 to 255.
+
+    Example:
+        >>> turn_hue(torch.tensor([200, 0, 0], dtype=torch.uint8).view(3, 1, 1), 1 / 3).flatten()
+        tensor([  0, 200,   0], dtype=torch.uint8)
+    """
+    angle = 2 * math.pi * part
+    own, other = math.cos(angle), (1 - math.cos(angle)) / 3
+    left, right = other - math.sin(angle) / 3**0.5, other + math.sin(angle) / 3**0.5
+    rotation = torch.tensor(
+        [[own + other, left, right], [right, own + other, left], [left, right, own + other]]
+    )
+    turned = rotation @ image.flatten(1).float()
+    return turned.round_().clamp_(0, 255).to(torch.uint8).view_as(image)
+
+
 def training_view(
     *, scale: tuple[float, float], crop: tuple[int, int], color_jitter: float
 ) -> v2.Transform:
@@ -74,7 +125,8 @@ def training_view(
     Args:
         scale: Lowest and highest factor on the picture's size.
         crop: Height and width of the result in pixels.
-        color_jitter: Strength of brightness, contrast and saturation, 0 to 1; hue gets a tenth.
+        color_jitter: Strength of brightness, contrast and saturation, 0 to 1; the hue is turned
+            by a tenth of it, in parts of the circle.
 
     Returns:
         A transform of any of ``tv_tensors.Image``, `Seeds`, `Candidates` and `Valid` together,
@@ -87,7 +139,8 @@ def training_view(
         v2.RandomHorizontalFlip(),
     ]
     if color_jitter:
-        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10))
+        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
+        steps.append(RandomHue(color_jitter / 10))
     return v2.Compose(steps)
 
 
