@@ -94,7 +94,8 @@ class TrainConfig:
             in prediction; below 1 for pictures larger than the task needs.
         scale: Lowest and highest random scale in training, on top of ``image_scale``.
         crop: Height and width of the training crops, in pixels after scaling.
-        color_jitter: Strength of random brightness, contrast and saturation, 0 to 1; 0 = off.
+        color_jitter: Strength of random brightness, contrast and saturation, 0 to 1, and a tenth
+            of it of the hue; 0 = off.
         batch_size: Pictures per batch and device.
         accumulate: Batches whose gradients are added up for one step.
         max_steps: Optimiser steps; ``null`` = as many as ``epochs`` needs.
