@@ -151,7 +151,7 @@ class AGMMLoss(nn.Module):
         network_prior: bool = True,
         presence: bool = True,
         label_worth: float = 50.0,
-        prior_floor: float = 0.5,
+        prior_floor: float = 0.25,
         confidence: Confidence = "agreement",
         teacher: bool = True,
         joint_prediction: bool = True,
