@@ -22,6 +22,28 @@ def test_by_hand() -> None:
     assert labels.confidence.flatten().tolist() == pytest.approx([0.9, 0.8])
 
 
+def test_what_the_labels_rule_out_lowers_the_confidence_of_the_whole_image() -> None:
+    probs, posterior = maps([0.5, 0.2], [0.3, 0.6], [0.2, 0.2]), maps(*[[0.5, 0.5]] * 3)
+    support = maps([0.6, 0.3], [0.4, 0.7], [0.0, 0.0])
+    everywhere = torch.tensor([[True, True, False]])
+    labels = pseudo_labels(probs, posterior, everywhere, support=support)
+    assert labels.masks.tolist() == [[[0, 1]]]
+    assert labels.confidence.flatten().tolist() == pytest.approx([0.8 * 0.6, 0.8 * 0.7])
+
+    by_pixel = torch.ones(1, 3, 1, 2, dtype=torch.bool)
+    by_pixel[0, 0, 0, 0] = False  # then the mean of 0.5 and 1
+    labels = pseudo_labels(probs, posterior, by_pixel, support=support)
+    assert labels.masks.tolist() == [[[1, 1]]]
+    assert labels.confidence.flatten().tolist() == pytest.approx([0.75 * 0.4, 0.75 * 0.7])
+
+    batch = pseudo_labels(
+        torch.cat([probs, probs]), torch.cat([posterior, posterior]),
+        torch.cat([everywhere, ~everywhere]), support=torch.cat([support, support]),
+    )  # fmt: skip
+    assert batch.confidence[0].flatten().tolist() == pytest.approx([0.8 * 0.6, 0.8 * 0.7])
+    assert batch.confidence[1].flatten().tolist() == [0, 0]
+
+
 def test_the_support_of_the_class_is_its_confidence() -> None:
     probs, posterior = maps([0.5, 0.2], [0.5, 0.8]), maps([0.9, 0.5], [0.1, 0.5])
     support = maps([0.6, 0.7], [0.4, 0.3])

@@ -57,7 +57,8 @@ def pseudo_labels(
 ) -> PseudoLabels:
     """Class = argmax over the candidates of `p·γ`; confidence = its share `p·γ / Σ p·γ`.
 
-    With `support`, that of the class is the confidence, which is better calibrated.
+    With `support`, the confidence is that of the class times `allowed_mass`, which is better
+    calibrated.
 
     Our reading of "the mixture gives better pseudo labels" (2025).
 
@@ -90,15 +91,43 @@ def pseudo_labels(
         raise InputError(f"threshold: expected 0 to 1, got {threshold}; try 0.8")
     scores = _product(probs, posterior)
     if candidates is not None:
-        if candidates.ndim == 2:
-            candidates = candidates[:, :, None, None]
-        scores = scores.masked_fill(~candidates, 0)
+        scores = scores.masked_fill(~_planes(candidates), 0)
     best, masks = scores.max(1)
     confidence = best / scores.sum(1).clamp(min=torch.finfo(scores.dtype).tiny)
     if support is not None:
         confidence = _enlarged(support, probs).gather(1, masks.unsqueeze(1)).squeeze(1)
+        if candidates is not None:
+            confidence = confidence * allowed_mass(probs, candidates)
     unsure = (confidence < threshold) | (best == 0)
     return PseudoLabels(masks.masked_fill(unsure, IGNORE_INDEX), confidence)
+
+
+def allowed_mass(
+    probs: Float[Tensor, "b k H W"], candidates: Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"]
+) -> Float[Tensor, "b 1 1"]:
+    """How much of its probability the network gives to classes that the labels allow.
+
+    Ours. What it gives to the others is wrong for certain, and tells how far it is to be believed
+    in this image; that the labels rule them out makes it no surer of the rest.
+
+    Args:
+        probs: softmax of the network.
+        candidates: classes that the labels allow in the image or at each pixel.
+
+    Returns:
+        Mean over the pixels of each image, 0 to 1.
+
+    Example:
+        >>> probs = torch.tensor([[[[0.5]], [[0.25]], [[0.25]]]])
+        >>> allowed_mass(probs, torch.tensor([[True, True, False]])).item()
+        0.75
+    """
+    return (probs * _planes(candidates)).sum(1).mean((1, 2), keepdim=True).clamp(max=1)
+
+
+def _planes(candidates: Tensor) -> Tensor:
+    """Candidates as `b k 1 1` where they are those of the image, else `b k H W`."""
+    return candidates[:, :, None, None] if candidates.ndim == 2 else candidates
 
 
 def _product(probs: Tensor, posterior: Tensor) -> Tensor:
