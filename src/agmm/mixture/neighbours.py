@@ -24,6 +24,8 @@ OFFSETS = tuple(
 COLOUR_WIDTH = 0.25
 """Difference of colour that neighbours of one class may have, in the units of the colours."""
 MEAN_FIELD_STEPS = 5
+OWN_WEIGHT = 4
+"""What a cell itself weighs in `support`, where a neighbour of its own colour weighs 1."""
 
 
 def affinities(
@@ -128,8 +130,8 @@ def support(
 
     Args:
         log_posterior: log γ, the posterior of each cell alone.
-        weights: w, the weights of the neighbours, see `affinities`; the cell itself weighs as much
-            as a neighbour of its own colour.
+        weights: w, the weights of the neighbours, see `affinities`; the cell itself weighs
+            `OWN_WEIGHT` times as much as a neighbour of its own colour.
         shares: share of each class among the labelled pixels of the cell.
         labelled: cells with a label, which speak with it.
 
@@ -139,10 +141,11 @@ def support(
     Example:
         >>> weights = affinities(torch.zeros(1, 3, 1, 2), torch.ones(1, 1, 2) > 0)
         >>> posterior = torch.tensor([[[0.25, 0.5], [0.75, 0.5]]])
-        >>> support(posterior.log(), weights, posterior, torch.zeros(1, 2) > 0)[0, 0].tolist()
-        [0.375, 0.375]
+        >>> result = support(posterior.log(), weights, posterior, torch.zeros(1, 2) > 0)
+        >>> [round(value, 4) for value in result[0, 0].tolist()]  # (4 · 0.25 + 0.5) / 5, and back
+        [0.3, 0.45]
     """
-    own = 1 / len(OFFSETS)
+    own = OWN_WEIGHT / len(OFFSETS)
     opinion = torch.where(labelled.unsqueeze(1), shares, log_posterior.detach().exp())
     around = neighbour_sum(opinion.reshape(*opinion.shape[:2], *weights.shape[2:]), weights)
     return (own * opinion + around.flatten(2)) / (own + weights.sum(1, keepdim=True).flatten(2))
