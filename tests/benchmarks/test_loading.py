@@ -23,6 +23,7 @@ STEPS = [
     "crop",
     "flip",
     "change the colours",
+    "turn the hue",
     "normalise",
     "the rest",
     "all",
