@@ -67,7 +67,7 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
 class RandomHue(v2.Transform):  # type: ignore[misc]
     """Turn the colours of the picture by a part of the circle drawn uniformly, both ways.
 
-    In place of torchvision's hue, which takes ten times as long and half of the time of a view.
+    In place of torchvision's hue, which takes some seven times as long, a third of a view's time.
 
     Args:
         most: Largest part of the colour circle, 0 to 0.5.
