@@ -10,22 +10,81 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from agmm.mixture.grid import class_shares, reduce_to_grid
-from agmm.mixture.pooling import area_average
+from agmm.mixture.pooling import any_pixel, area_average, enlarge, spread_average
 
 SIZES = [((6, 8), (3, 4)), ((5, 7), (2, 3)), ((3, 4), (3, 4)), ((2, 3), (4, 7)), ((5, 3), (3, 5))]
 
 
-@pytest.mark.parametrize(("pixels", "cells"), SIZES)
-def test_area_average_is_adaptive_pooling(pixels: tuple[int, int], cells: tuple[int, int]) -> None:
+def side_of(pixels: int, cells: int) -> int | None:
+    """The smallest stride that makes so many cells of the pixels."""
+    return min((s for s in range(1, pixels + 1) if -(-pixels // s) == cells), default=None)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("pixels", "cells"), [*SIZES, ((321, 33), (81, 9)), ((45, 40), (12, 10))])
+def test_area_average_is_that_of_the_cells_of_a_stride_or_adaptive_pooling(
+    pixels: tuple[int, int], cells: tuple[int, int], layout: torch.memory_format
+) -> None:
     maps = torch.randn(2, 3, *pixels, generator=torch.Generator().manual_seed(0))
-    expected = functional.adaptive_avg_pool2d(maps, cells)
+    expected = maps
+    for axis in (2, 3):
+        side = side_of(maps.shape[axis], cells[axis - 2])
+        if side:
+            parts = [part.mean(axis, keepdim=True) for part in expected.split(side, axis)]
+            expected = torch.cat(parts, axis)
+        else:
+            size = [expected.shape[2], expected.shape[3]]
+            size[axis - 2] = cells[axis - 2]
+            expected = functional.adaptive_avg_pool2d(expected, size)
+    maps = maps.contiguous(memory_format=layout)
     torch.testing.assert_close(area_average(maps, cells), expected)
 
 
-def test_area_average_of_benchmark_crops() -> None:
-    maps = torch.randn(1, 2, 321, 321, generator=torch.Generator().manual_seed(0))
-    expected = functional.adaptive_avg_pool2d(maps, (81, 81))
-    torch.testing.assert_close(area_average(maps, (81, 81)), expected)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("pixels", "cells"), [*SIZES, ((45, 40), (12, 10))])
+def test_spread_average_is_the_gradient_of_area_average(
+    pixels: tuple[int, int], cells: tuple[int, int], layout: torch.memory_format
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3, *pixels, generator=generator, requires_grad=True)
+    weights = torch.randn(2, 3, *cells, generator=generator)
+    (expected,) = torch.autograd.grad((area_average(maps, cells) * weights).sum(), maps)
+    out = torch.empty_like(maps, memory_format=layout)
+    spread_average(weights, out)
+    torch.testing.assert_close(out, expected)
+
+
+def test_cells_of_a_network_lie_where_it_puts_them() -> None:
+    """A picture of 321 pixels at stride 4: the padding is beyond the last cell."""
+    network = torch.nn.Conv2d(1, 1, 4, 4, bias=False)
+    torch.nn.init.constant_(network.weight, 1 / 16)
+    picture = torch.zeros(1, 1, 321, 321)
+    row, column = 238, 317  # where cells that divide the picture evenly are one too far
+    picture[0, 0, row, column] = 1
+    padded = functional.pad(picture, (0, 3, 0, 3))
+    answer = (network(padded) > 0)[0, 0].nonzero().tolist()
+    assert answer == [[row // 4, column // 4]]
+    seeds = torch.where(picture[:, 0] > 0, 0, 255)
+    shares = class_shares(seeds, 1, (81, 81)).view(81, 81)
+    assert shares.nonzero().tolist() == answer
+    assert area_average(picture, (81, 81))[0, 0].nonzero().tolist() == answer
+    assert any_pixel(picture > 0, (81, 81))[0, 0].nonzero().tolist() == answer
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_enlarged_maps_lie_where_the_cells_are(side: int) -> None:
+    maps = torch.randn(1, 2, 6, 7, generator=torch.Generator().manual_seed(0))
+    whole = functional.interpolate(maps, (6 * side, 7 * side), mode="bilinear")
+    for beyond in range(side):
+        size = (6 * side - beyond, 7 * side)
+        torch.testing.assert_close(enlarge(maps, size), whole[:, :, : size[0]])
+    uneven = functional.interpolate(maps, (7, 9), mode="bilinear")
+    torch.testing.assert_close(enlarge(maps, (7, 9)), uneven)
+
+
+def owner(pixel: int, pixels: int, cells: int) -> int:
+    side = side_of(pixels, cells)
+    return pixel // side if side else pixel * cells // pixels
 
 
 @pytest.mark.parametrize(("pixels", "cells"), SIZES)
@@ -39,7 +98,7 @@ def test_class_shares_equal_a_loop(pixels: tuple[int, int], cells: tuple[int, in
     for b, i, j in itertools.product(range(2), range(fine[0]), range(fine[1])):
         label = int(seeds[b, i * height // fine[0], j * width // fine[1]])
         if label != 255:
-            counts[b, label, i * rows // fine[0], j * columns // fine[1]] += 1
+            counts[b, label, owner(i, fine[0], rows), owner(j, fine[1], columns)] += 1
     expected = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     np.testing.assert_allclose(class_shares(seeds, 3, cells).numpy(), expected.reshape(2, 3, -1))
 

@@ -76,8 +76,9 @@ def test_candidates_of_pixels() -> None:
     assert labels.masks.tolist() == [[[0, 1]]]
 
 
-def test_pixel_without_any_possible_class_is_unlabelled() -> None:
-    labels = pseudo_labels(maps([1.0], [0.0]), maps([0.0], [1.0]))
+@pytest.mark.parametrize("support", [None, maps([0.9], [0.1])])
+def test_pixel_without_any_possible_class_is_unlabelled(support: torch.Tensor | None) -> None:
+    labels = pseudo_labels(maps([1.0], [0.0]), maps([0.0], [1.0]), support=support)
     assert labels.masks.item() == 255
     assert labels.confidence.item() == 0
 

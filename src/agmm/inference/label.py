@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from agmm.inference.network import needed_arguments, whole_input
 from agmm.labels.supervision import Supervision, resize
 from agmm.mixture import pseudo_labels
+from agmm.mixture.pooling import enlarge
 from agmm.models.segmenter import Segmenter
 from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 
@@ -73,9 +74,9 @@ def label_picture(
     seeds = torch.from_numpy(scaled.seeds)[None].long().to(device)
     needed = needed_arguments(objective, picture)
     result = objective(output.logits, output.features, seeds, candidates=candidates, **needed)
-    probs = _enlarged(output.logits.float().softmax(1), size)
-    posterior = _enlarged(result.posterior.float(), size)
-    support = None if result.support is None else _enlarged(result.support.float(), size)
+    probs = _enlarged(output.logits.float().softmax(1), picture, size)
+    posterior = _enlarged(result.posterior.float(), picture, size)
+    support = None if result.support is None else _enlarged(result.support.float(), picture, size)
     allowed = torch.from_numpy(given.candidates)
     mask, confidence = pseudo_labels(
         probs, posterior, allowed[None], support=support, threshold=threshold
@@ -91,6 +92,12 @@ def label_picture(
     )
 
 
-def _enlarged(maps: Float[Tensor, "1 k h w"], size: tuple[int, int]) -> Float[Tensor, "1 k H W"]:
+def _enlarged(
+    maps: Float[Tensor, "1 k h w"], picture: Tensor, size: tuple[int, int]
+) -> Float[Tensor, "1 k H W"]:
+    """Maps at the size of the network's input, then of the picture."""
+    maps = enlarge(maps, (picture.shape[2], picture.shape[3]))
+    if maps.shape[2:] != size:
+        maps = F.interpolate(maps, size, mode="bilinear")
     # The weights of the interpolation may sum up to a rounding above 1.
-    return F.interpolate(maps, size, mode="bilinear").clamp(0, 1).cpu()
+    return maps.clamp(0, 1).cpu()

@@ -1,8 +1,8 @@
 """From pixels to the feature grid: class shares of the seeds, valid cells, candidates, logits.
 
-Seeds are reduced by counting, so that a single click is never lost: pixel `(i, j)` of an `H W` map
-belongs to cell `(⌊i·h/H⌋, ⌊j·w/W⌋)`, and where the map is coarser than the grid every cell belongs
-to pixel `(⌊i·H/h⌋, ⌊j·W/w⌋)`. All else is averaged over the valid pixels that a cell touches.
+Seeds are reduced by counting, so that a single click is never lost: each pixel belongs to one cell
+(`pooling.cell_index`), and where the map is coarser than the grid cell `(r, c)` belongs to pixel
+`(⌊r·H/h⌋, ⌊c·W/w⌋)`. All else is averaged over the valid pixels that a cell touches.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agmm.mixture import inputs
 from agmm.mixture.kernels import Pixels, pixel_logits
-from agmm.mixture.pooling import any_pixel, area_average
+from agmm.mixture.pooling import any_pixel, area_average, cell_index
 from agmm.shapes import IGNORE_INDEX
 
 FEW = 0.25
@@ -68,8 +68,8 @@ def class_shares(
             source = torch.arange(cells, device=seeds.device) * seeds.shape[axis] // cells
             seeds = seeds.index_select(axis, source)
     batch, height, width = seeds.shape
-    row = torch.arange(height, device=seeds.device) * rows // height
-    column = torch.arange(width, device=seeds.device) * columns // width
+    row = cell_index(height, rows, seeds.device)
+    column = cell_index(width, columns, seeds.device)
     cell = row.unsqueeze(1) * columns + column  # H W
     labelled = seeds != IGNORE_INDEX
     few = few_pixels(labelled)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agmm.mixture import inputs
-from agmm.mixture.pooling import area_average, spread_average
+from agmm.mixture.pooling import Sides, area_average, cell_sides, spread_average
 from agmm.shapes import IGNORE_INDEX
 
 BAND = 2**20
@@ -25,26 +25,31 @@ Pixels = tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]
 
 
 class _Band(NamedTuple):
-    """A part of the batch: images, rows of cells, and the rows of their pixels."""
+    """A part of the batch: images, rows of cells, the rows of their pixels, sides of the cells."""
 
     images: slice
     cells: slice
     rows: slice
+    sides: Sides | None
 
 
 def _bands(logits: Tensor, size: tuple[int, int]) -> Iterator[_Band]:
     """Bands that stay in the cache of a CPU, or images where cells share pixels; elsewhere one."""
-    (batch, classes, height, width), (rows, columns) = logits.shape, size
+    (batch, classes, height, width), rows = logits.shape, size[0]
+    sides = cell_sides((height, width), size)
+    if sides is None:
+        step, side = rows, height
+    else:
+        side = sides[0]
+        step = max(1, BAND // (classes * side * width))
     if not inputs.readable(logits):
-        yield _Band(slice(0, batch), slice(0, rows), slice(0, height))
+        yield _Band(slice(0, batch), slice(0, rows), slice(0, height), sides)
         return
-    separate = height % rows == 0 and width % columns == 0
-    step = max(1, BAND * rows // (classes * height * width)) if separate else rows
     for image in range(batch):
         for first in range(0, rows, step):
             last = min(first + step, rows)
-            pixels = slice(first * height // rows, last * height // rows)
-            yield _Band(slice(image, image + 1), slice(first, last), pixels)
+            pixels = slice(first * side, min(last * side, height))
+            yield _Band(slice(image, image + 1), slice(first, last), pixels, sides)
 
 
 def _places(
@@ -70,12 +75,12 @@ def _average_band(part: Tensor, band: _Band, valid: Tensor | None, cells: Tensor
     if outside is not None:
         part = part.masked_fill(outside, 0)
     place = cells[band.images, :, band.cells]
-    place.copy_(area_average(part, (place.shape[2], place.shape[3])))
+    place.copy_(area_average(part, (place.shape[2], place.shape[3]), band.sides))
 
 
 def _spread_band(cells: Tensor, band: _Band, valid: Tensor | None, part: Tensor) -> None:
     """Write the gradient of the cells of a band into that of its logits."""
-    spread_average(cells[band.images, :, band.cells], part)
+    spread_average(cells[band.images, :, band.cells], part, band.sides)
     outside = _outside(valid, band)
     if outside is not None:
         part.masked_fill_(outside, 0)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from agmm.errors import InputError
+from agmm.mixture.pooling import enlarge
 from agmm.shapes import IGNORE_INDEX
 
 
@@ -30,8 +30,8 @@ def joint_probabilities(
 
     Args:
         probs: softmax of the network.
-        posterior: posterior of the mixture (`ObjectiveOutput.posterior`); it is enlarged
-            bilinearly to the size of `probs`.
+        posterior: posterior of the mixture (`ObjectiveOutput.posterior`), at the size of `probs` or
+            on the grid of the features; it is enlarged.
 
     Returns:
         Probabilities of the classes; `p` itself where no class has any.
@@ -64,8 +64,8 @@ def pseudo_labels(
 
     Args:
         probs: softmax of the network, at the size that the labels shall have.
-        posterior: posterior of the mixture (`ObjectiveOutput.posterior`); it is enlarged
-            bilinearly to the size of `probs`.
+        posterior: posterior of the mixture (`ObjectiveOutput.posterior`), at the size of `probs` or
+            on the grid of the features; it is enlarged.
         candidates: classes that the labels allow in the image or at each pixel, None = all.
         support: what the neighbours say of the classes (`ObjectiveOutput.support`), enlarged alike.
         threshold: pixels with less confidence become 255; 0 to 1.
@@ -95,9 +95,11 @@ def pseudo_labels(
     best, masks = scores.max(1)
     confidence = best / scores.sum(1).clamp(min=torch.finfo(scores.dtype).tiny)
     if support is not None:
-        confidence = _enlarged(support, probs).gather(1, masks.unsqueeze(1)).squeeze(1)
+        opinion = enlarge(support, (probs.shape[2], probs.shape[3]))
+        confidence = opinion.gather(1, masks.unsqueeze(1)).squeeze(1)
         if candidates is not None:
             confidence = confidence * allowed_mass(probs, candidates)
+    confidence = confidence.masked_fill(best == 0, 0)
     unsure = (confidence < threshold) | (best == 0)
     return PseudoLabels(masks.masked_fill(unsure, IGNORE_INDEX), confidence)
 
@@ -132,12 +134,6 @@ def _planes(candidates: Tensor) -> Tensor:
 
 def _product(probs: Tensor, posterior: Tensor) -> Tensor:
     """`p·γ` at the size of `p`, in 32 bits or more."""
-    return probs.to(torch.promote_types(probs.dtype, torch.float32)) * _enlarged(posterior, probs)
+    posterior = enlarge(posterior, (probs.shape[2], probs.shape[3]))
+    return probs.to(torch.promote_types(probs.dtype, torch.float32)) * posterior
 
-
-def _enlarged(maps: Tensor, probs: Tensor) -> Tensor:
-    """Maps at the size of the probabilities."""
-    if maps.shape[2:] == probs.shape[2:]:
-        return maps
-    size = (probs.shape[2], probs.shape[3])
-    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
