@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agmm.commands.train import train
 from agmm.config import TrainConfig
+from agmm.data.dataset import supervise
 from agmm.datasets.reader import read_dataset
 from agmm.inference.network import whole_input
 from agmm.mixture.presence import PresenceModel, image_vectors
@@ -93,9 +94,31 @@ def test_where_nothing_can_be_learned_nothing_is_taught(
 ) -> None:
     if why == "pictures in tiles":
         monkeypatch.setattr(presence, "LONGEST_SIDE", 63)
+    monkeypatch.delattr(presence, "read_image")  # and no picture is decoded for it
     named = why == "pictures in tiles"
     train(tiny_config(tmp_path / "run", labels=("points",), complete_labels=named, overlays=0))
     assert [len(vectors) for vectors, _ in lessons] == [0, 0]
+
+
+def test_labels_are_read_once(
+    boxed_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[object] = []
+
+    def counting(*given: Any, **options: Any) -> Any:
+        reads.append(given)
+        return supervise(*given, **options)
+
+    monkeypatch.setattr(presence, "supervise", counting)
+    train(boxed_config(tmp_path / "run", max_steps=2, val_every=1))
+    assert len(reads) == 4
+
+
+def test_what_the_network_predicts_alone_asks_for_no_lesson(
+    lessons: list[tuple[Tensor, Tensor]], boxed_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(boxed_config(tmp_path / "run", objective={"joint_prediction": False}))
+    assert not lessons
 
 
 def test_pictures_are_taken_evenly_from_many(
@@ -105,5 +128,5 @@ def test_pictures_are_taken_evenly_from_many(
     records = read_dataset(config.data).split("train")
     for most, names in ((4, "abcd"), (3, "ac"), (2, "ac"), (1, "a")):
         monkeypatch.setattr(presence, "MOST_PICTURES", most)
-        callback = presence.LearnPresence(config, records, 0)
+        callback = presence.LearnPresence(config, records, 3, 0)
         assert [record.name for record in callback.records] == list(names)

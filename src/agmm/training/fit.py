@@ -72,8 +72,8 @@ def fit(
         return
     task = SegmentationTask(model, objective, config, max_steps)
     callbacks: list[L.Callback] = [Timer(), TrainingCost(), TrainingProgress(console, max_steps)]
-    if isinstance(objective, AGMMLoss) and objective.presence:
-        callbacks.append(LearnPresence(config, train, background))
+    if isinstance(objective, AGMMLoss) and objective.presence and objective.joint_prediction:
+        callbacks.append(LearnPresence(config, train, model.num_classes, background))
     with quiet_lightning():
         trainer = _trainer(config, max_steps, callbacks, validates=bool(val))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)

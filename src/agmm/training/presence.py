@@ -1,6 +1,7 @@
 """The objective learns from whole training pictures which classes a picture shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 
 import lightning as L
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from agmm.config import TrainConfig
 from agmm.data.dataset import supervise
-from agmm.datasets.images import read_image
+from agmm.datasets.images import image_size, read_image
 from agmm.datasets.records import Record
 from agmm.inference.network import eval_mode, needed_arguments, whole_input
 from agmm.mixture import AGMMLoss
@@ -27,14 +28,20 @@ class LearnPresence(L.Callback):
     Args:
         config: The training's config.
         records: Training records.
+        num_classes: Number of classes.
         background: Index of the background class; None if no class is one.
     """
 
     def __init__(
-        self, config: TrainConfig, records: Sequence[Record], background: int | None
+        self,
+        config: TrainConfig,
+        records: Sequence[Record],
+        num_classes: int,
+        background: int | None,
     ) -> None:
         step = -(-len(records) // MOST_PICTURES)
-        self.config, self.records, self.background = config, records[::step], background
+        self.config, self.records = config, records[::step]
+        self.num_classes, self.background = num_classes, background
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The scores that follow are those of predictions that know what a picture shows."""
@@ -50,33 +57,34 @@ class LearnPresence(L.Callback):
         network, objective = task.averaged.module, task.objective
         assert isinstance(network, Segmenter)
         assert isinstance(objective, AGMMLoss)
-        mine = self.records[trainer.global_rank :: trainer.world_size]
         vectors = [objective.images.axes.new_empty(0, objective.images.axes.shape[1])]
         shown = [torch.empty(0, network.num_classes, dtype=torch.bool)]
         with eval_mode(network), eval_mode(objective), torch.inference_mode():
-            for vector, classes in self._pictures(mine, network, objective):
-                vectors.append(vector)
+            for record, classes in self._telling[trainer.global_rank :: trainer.world_size]:
+                picture = whole_input(network, read_image(record.image), self.config.image_scale)
+                picture = picture.to(objective.images.axes.device)
+                features = network(picture).features
+                needed = needed_arguments(objective, picture)
+                vectors.append(objective.image_vectors(features, needed.get("images")))
                 shown.append(classes[None])
         objective.images.fit(torch.cat(vectors), torch.cat(shown).to(vectors[0].device))
 
-    def _pictures(
-        self, records: Sequence[Record], network: Segmenter, objective: AGMMLoss
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Vector and classes of the pictures of which the labels rule out a class."""
-        for record in records:
-            image = read_image(record.image)
+    @cached_property
+    def _telling(self) -> list[tuple[Record, Tensor]]:
+        """The pictures of which the labels rule out a class, and the classes that they leave."""
+        found = []
+        for record in self.records:
+            size = image_size(record.image)
+            if max(size) * self.config.image_scale > LONGEST_SIDE:
+                continue
             annotations = [
                 record.labels[form]() for form in self.config.labels if form in record.labels
             ]
             given = supervise(
-                annotations, (), image.shape[:2], network.num_classes,
+                annotations, (), size, self.num_classes,
                 complete=self.config.complete_labels, background=self.background,
             )  # fmt: skip
-            shown = torch.from_numpy(given.candidates.reshape(network.num_classes, -1).any(1))
-            if shown.all() or max(image.shape) * self.config.image_scale > LONGEST_SIDE:
-                continue
-            picture = whole_input(network, image, self.config.image_scale)
-            picture = picture.to(objective.images.axes.device)
-            features = network(picture).features
-            needed = needed_arguments(objective, picture)
-            yield objective.image_vectors(features, needed.get("images")), shown
+            shown = torch.from_numpy(given.candidates.reshape(self.num_classes, -1).any(1))
+            if not shown.all():
+                found.append((record, shown))
+        return found

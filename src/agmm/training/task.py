@@ -62,13 +62,15 @@ class SegmentationTask(L.LightningModule):
         torch.manual_seed(view_seed(self.config.seed, self.global_step) + batch_idx)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Loss of one batch; every term is logged by its name."""
+        """Loss of one batch; every term is logged by its name, as the mean over all processes."""
         del batch_idx
         result = self.objective_of(batch)
         self._check_finite(result)
-        for name, value in result.terms.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=True)
-        self.log("train/loss", result.loss.detach(), prog_bar=True)
+        values = torch.stack([*result.terms.values(), result.loss]).detach()
+        # In one message: by itself a process has only its share of each mean.
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        for name, value in zip([*result.terms, "loss"], values, strict=True):
+            self.log(f"train/{name}", value, prog_bar=True)
         return result.loss
 
     def objective_of(self, batch: Sample) -> ObjectiveOutput:
