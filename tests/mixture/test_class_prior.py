@@ -57,16 +57,19 @@ def test_counts_are_of_the_last_batches() -> None:
     assert not plain.counts.any()
 
 
+@pytest.mark.parametrize("cells", [(4, 10), (1, 2)])
 @pytest.mark.parametrize(("floor", "expected"), [(0.0, 0.9), (0.4, 0.9 / 1.1), (5.0, 0.5)])
-def test_a_network_without_features_learns_the_prior(floor: float, expected: float) -> None:
-    """Nine of ten labelled cells are of one class; what it says by itself is π."""
+def test_a_network_without_features_learns_the_prior(
+    floor: float, expected: float, cells: tuple[int, int]
+) -> None:
+    """Nine of ten labelled pixels are of one class, whatever cells they share: it says π."""
     loss = plain_loss(2, 1, prior_floor=floor, **ALONE)
     seeds = torch.full((1, 4, 10), 255)
     seeds[0, 0], seeds[0, 0, 0] = 0, 1
     bias = torch.zeros(2, requires_grad=True)
     optimiser = torch.optim.SGD([bias], lr=0.5)
     for _ in range(400):
-        out = loss(bias[None, :, None, None].expand(1, 2, 4, 10), torch.ones(1, 1, 4, 10), seeds)
+        out = loss(bias[None, :, None, None].expand(1, 2, 4, 10), torch.ones(1, 1, *cells), seeds)
         optimiser.zero_grad()
         out.loss.backward()
         optimiser.step()
@@ -98,12 +101,12 @@ def test_the_cross_entropy_is_that_of_adjusted_logits(make_batch: Make, labelled
 
 
 def test_labels_are_counted_whatever_classes_are_left_out(make_batch: Make) -> None:
-    """Candidates leave out classes of an image; the counts are those of the labelled cells."""
+    """Candidates leave out classes of an image; the counts are those of the labelled pixels."""
     loss, seeds = plain_loss(4, 3, prior_floor=0.5), torch.full((2, 6, 8), 255)
     seeds[0, :2, :2], seeds[0, 4, 4], seeds[1, 0, 0], seeds[1, 0, 1] = 1, 3, 1, 2
     batch = make_batch()
     candidates = torch.tensor([[False, True, False, True], [False, True, True, False]])
     loss(batch["logits"], batch["features"], seeds, candidates)
-    assert_close(loss.prior.counts, torch.tensor([0, 1.5, 0.5, 1]))
+    assert_close(loss.prior.counts, torch.tensor([0.0, 5, 1, 1]))
     loss.eval()(batch["logits"], batch["features"], seeds, candidates)
-    assert_close(loss.prior.counts, torch.tensor([0, 1.5, 0.5, 1]))
+    assert_close(loss.prior.counts, torch.tensor([0.0, 5, 1, 1]))

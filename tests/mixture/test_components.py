@@ -1,6 +1,7 @@
 """The choices of centres, variances and components, against loops and worked values."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agmm.errors import ConfigError
+from agmm.errors import ConfigError, InputError
 from agmm.mixture import inputs, kernel_density
 from agmm.mixture.components import Choices, image_components
 from agmm.mixture.equipartition import equipartition
@@ -271,16 +272,47 @@ def test_needs_say_what_a_call_takes() -> None:
     assert plain_loss(2, 3, coherence=1.0).needs == {"teacher", "images"}
 
 
-def test_without_an_image_all_cells_are_of_one_colour(make_batch: Make) -> None:
-    options = {**ALL_TERMS, "appearance": 1.0, "coherence": 1.0}
-    without, grey, coloured = (plain_loss(4, 3, **options).double() for _ in range(3))
-    images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(1))
+def test_without_an_image_cells_stand_alone(make_batch: Make) -> None:
+    options = {**ALL_TERMS, "coherence": 5.0}
+    without, alone, coloured = (
+        plain_loss(4, 3, **{**options, **other}).double() for other in ({}, {"coherence": 0.0}, {})
+    )
+    images = torch.zeros(2, 3, 6, 8)  # all of one colour, where neighbours count most
     for seed in range(2):
         batch = make_batch(seed=seed)
-        nothing = without(**batch).loss
-        alike = grey(**batch, images=torch.zeros(2, 3, 6, 8)).loss
-        torch.testing.assert_close(nothing, alike)
-        assert coloured(**batch, images=images).loss != nothing
+        found, expected = without(**batch), alone(**batch)
+        torch.testing.assert_close(found.loss, expected.loss)
+        torch.testing.assert_close(found.posterior, expected.posterior)
+        assert coloured(**batch, images=images).loss != found.loss
+    assert without.eval()(**batch).support is None
+
+
+def test_colour_and_position_need_the_image(make_batch: Make) -> None:
+    objective, batch = plain_loss(4, 3, appearance=1.0).double(), make_batch()
+    calls: list[Callable[[], object]] = [
+        lambda: objective(**batch),
+        lambda: objective.unlabelled_posterior(batch["logits"], batch["features"]),
+        lambda: objective.image_vectors(batch["features"]),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"^images: expected .* appearance .* got None; "):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("images", "came"),
+    [
+        (torch.zeros(2, 3, 3, 4), "(2, 3, 3, 4)"), (torch.zeros(1, 3, 6, 8), "(1, 3, 6, 8)"),
+        (torch.zeros(2, 1, 6, 8), "(2, 1, 6, 8)"), (torch.zeros(3, 6, 8), "(3, 6, 8)"),
+        (torch.zeros(2, 3, 6, 8, dtype=torch.uint8), "torch.uint8"),
+    ],
+)  # fmt: skip
+def test_wrong_images_are_named(make_batch: Make, images: torch.Tensor, came: str) -> None:
+    objective, batch = plain_loss(4, 3, coherence=1.0).double(), make_batch()
+    with pytest.raises(InputError, match=rf"^images: expected .* got {re.escape(came)}; "):
+        objective(**batch, images=images)
+    with pytest.raises(InputError, match=rf"^images: expected .* got {re.escape(came)}; "):
+        objective.unlabelled_posterior(batch["logits"], batch["features"], images=images)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agmm.errors import ConfigError, InputError
 from agmm.mixture import AGMM2023Loss, AGMMLoss, inputs, losses
-from agmm.mixture.grid import class_shares
+from agmm.mixture.grid import class_counts, class_shares
 from tests.mixture.plain import plain_loss
 
 Batch = dict[str, Any]
@@ -232,7 +232,7 @@ def test_a_term_without_weight_is_zero(make_batch: Make, name: str) -> None:
 def test_an_image_with_many_labels_learns_less_from_the_mixture(make_batch: Make) -> None:
     batch = make_batch(labelled=0.2)
     rows, columns = batch["features"].shape[2:]
-    shares = class_shares(batch["seeds"], 4, (rows, columns))
+    shares = class_shares(class_counts(batch["seeds"], 4, (rows, columns)))
     labelled = (shares > 0).any(1).sum(1)
     cells = rows * columns
     assert labelled.min() > 0

@@ -7,7 +7,7 @@ own `p` has the prior `π`. That `π` are the frequencies of the labels with a f
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from agmm.mixture.online_em import sum_over_ranks
@@ -17,14 +17,14 @@ MEMORY = 0.98
 
 
 class ClassPrior(nn.Module):
-    """Running counts of the labelled cells by class, and the adjustment of the cross-entropy.
+    """Running counts of the labelled pixels by class, and the adjustment of the cross-entropy.
 
     Args:
         num_classes: number of classes.
         floor: lowest frequency that `p` assumes of a class, relative to the mean; 0 = none.
 
     Attributes:
-        counts: labelled cells of each class, `k`.
+        counts: labelled pixels of each class, `k`.
 
     Example:
         >>> prior = ClassPrior(3, floor=0.5)
@@ -49,13 +49,13 @@ class ClassPrior(nn.Module):
         return log_adjustment(self.counts, self.floor) if self.floor else None
 
     @torch.no_grad()
-    def update(self, counts: Float[Tensor, " k"]) -> None:
+    def update(self, counts: Shaped[Tensor, " k"]) -> None:
         """Take in a batch (of all processes together); without a floor nothing is counted.
 
         The buffer is replaced for the reason of `RunningMixture.update`.
 
         Args:
-            counts: labelled cells of each class.
+            counts: labelled pixels of each class.
         """
         if not self.floor:
             return

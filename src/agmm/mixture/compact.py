@@ -62,6 +62,8 @@ class CompactGrid(NamedTuple):
         logits: mean logits of each cell, all classes, `b k n`.
         cross_entropy: mean cross-entropy of the labelled pixels, in nats.
         labelled_pixels: number of these.
+        label_counts: number of these of each class, `k`; where cells are smaller than pixels, of
+            their cells.
         features: features, `b d n`.
         shares: share of each class among the cell's labelled pixels, `b j n`.
         labelled: cells with a labelled pixel, `b n`.
@@ -74,6 +76,7 @@ class CompactGrid(NamedTuple):
     logits: Tensor
     cross_entropy: Tensor
     labelled_pixels: Tensor
+    label_counts: Tensor
     features: Tensor
     shares: Tensor
     labelled: Tensor
@@ -173,11 +176,13 @@ def compact_grid(
         seeds = seeds.masked_fill(~valid, IGNORE_INDEX)
     classes = choose_classes(seeds, candidates, centred)
     labelled = grid.few_pixels(seeds != IGNORE_INDEX)
-    shares = _shares(seeds, labelled, classes, len(centred), size, dtype)
+    counts = _counts(seeds, labelled, classes, len(centred), size)
+    shares = grid.class_shares(counts, dtype)
     cells = _candidates(candidates, valid, shares, size, classes)
     if cells is None:  # a cell outside the picture has no candidate, and then all classes
         classes = None
-        shares = _shares(seeds, labelled, classes, len(centred), size, dtype)
+        counts = _counts(seeds, labelled, classes, len(centred), size)
+        shares = grid.class_shares(counts, dtype)
         cells = grid.cell_candidates(candidates, valid, shares, size)
     share = grid.valid_share(valid, seeds, size, dtype)
     sums, cross_entropy = _logits_and_cross_entropy(
@@ -187,6 +192,7 @@ def compact_grid(
         logits=grid.mean_logits(sums.to(dtype), share),
         cross_entropy=cross_entropy.to(dtype),
         labelled_pixels=(seeds != IGNORE_INDEX).sum(),
+        label_counts=_all_counts(counts, classes),
         features=features.to(dtype).flatten(2),
         shares=shares,
         labelled=(shares > 0).any(1),
@@ -253,17 +259,22 @@ def _logits_and_cross_entropy(
     return cells, total / (seeds != IGNORE_INDEX).sum().clamp(min=1)
 
 
-def _shares(
+def _counts(
     seeds: Tensor,
     labelled: Pixels | None,
     classes: Classes | None,
     num_classes: int,
     size: tuple[int, int],
-    dtype: torch.dtype,
 ) -> Tensor:
     if classes is None:
-        return grid.class_shares(seeds, num_classes, size, dtype)
-    return grid.class_shares(classes.rename(seeds, labelled), classes.chosen.shape[1], size, dtype)
+        return grid.class_counts(seeds, num_classes, size)
+    return grid.class_counts(classes.rename(seeds, labelled), classes.chosen.shape[1], size)
+
+
+def _all_counts(counts: Tensor, classes: Classes | None) -> Tensor:
+    """Numbers of labelled pixels of all classes in the batch, `k`."""
+    counts = counts.sum(2, keepdim=True)
+    return (counts if classes is None else classes.put(counts)).sum((0, 2))
 
 
 def _candidates(

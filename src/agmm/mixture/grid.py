@@ -8,7 +8,7 @@ Seeds are reduced by counting, so that a single click is never lost: each pixel 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int32, Int64, Shaped
 from torch import Tensor
 
 from agmm.mixture import inputs
@@ -41,26 +41,23 @@ class Grid(NamedTuple):
     candidates: Tensor
 
 
-def class_shares(
-    seeds: Int64[Tensor, "b H W"],
-    num_classes: int,
-    size: tuple[int, int],
-    dtype: torch.dtype = torch.float32,
-) -> Float[Tensor, "b k n"]:
-    """Share of each class among the labelled pixels of each cell of a `size` grid.
+def class_counts(
+    seeds: Int64[Tensor, "b H W"], num_classes: int, size: tuple[int, int]
+) -> Int32[Tensor, "b k n"]:
+    """Number of labelled pixels of each class in each cell of a `size` grid.
 
     Args:
         seeds: class of each pixel, 0 to `num_classes` − 1; 255 = unlabelled.
         num_classes: number of classes.
-        size: rows and columns of the grid.
-        dtype: type of the shares.
+        size: rows and columns of the grid; where it is finer than the pixels, a pixel counts in
+            each of its cells.
 
     Returns:
-        Shares, which sum to 1 on a cell with a labelled pixel and are 0 elsewhere.
+        Numbers of pixels.
 
     Example:
-        >>> class_shares(torch.tensor([[[0, 255], [1, 1]]]), 2, (1, 2)).tolist()
-        [[[0.5, 0.0], [0.5, 1.0]]]
+        >>> class_counts(torch.tensor([[[0, 255], [1, 1]]]), 2, (1, 2)).tolist()
+        [[[1, 0], [1, 1]]]
     """
     rows, columns = size
     for axis, cells in ((1, rows), (2, columns)):
@@ -87,8 +84,27 @@ def class_shares(
         batch * num_classes * rows * columns, dtype=torch.int32, device=seeds.device
     )
     counts.scatter_add_(0, bins.flatten(), ones.flatten())
-    counts = counts.view(batch, num_classes, rows * columns).to(dtype)
-    return counts / counts.sum(1, keepdim=True).clamp(min=1)
+    return counts.view(batch, num_classes, rows * columns)
+
+
+def class_shares(
+    counts: Int32[Tensor, "b k n"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "b k n"]:
+    """Share of each class among the labelled pixels of each cell.
+
+    Args:
+        counts: numbers of labelled pixels, see `class_counts`.
+        dtype: type of the shares.
+
+    Returns:
+        Shares, which sum to 1 on a cell with a labelled pixel and are 0 elsewhere.
+
+    Example:
+        >>> class_shares(torch.tensor([[[1, 0], [1, 1]]], dtype=torch.int32)).tolist()
+        [[[0.5, 0.0], [0.5, 1.0]]]
+    """
+    wide = counts.to(dtype)
+    return wide / wide.sum(1, keepdim=True).clamp(min=1)
 
 
 def few_pixels(pixels: Bool[Tensor, "b H W"]) -> Pixels | None:
@@ -144,7 +160,7 @@ def reduce_to_grid(
     if valid is not None:
         seeds = seeds.masked_fill(~valid, IGNORE_INDEX)
     share = valid_share(valid, seeds, size, dtype)
-    shares = class_shares(seeds, num_classes, size, dtype)
+    shares = class_shares(class_counts(seeds, num_classes, size), dtype)
     return Grid(
         logits=mean_logits(pixel_logits(logits, valid, size)[0].to(dtype), share),
         features=features.to(dtype).flatten(2),

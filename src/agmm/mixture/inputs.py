@@ -112,13 +112,30 @@ def check_weight(name: str, value: float) -> None:
         raise ConfigError(f"{name}: expected at least 0, got {value}; 0 is off")
 
 
+class Batch(NamedTuple):
+    """What an objective is called with, see `AGMMLoss.forward`.
+
+    Attributes:
+        logits: logits of the network, `b k H W`, float.
+        features: features of the network, `b d h w`, float.
+        seeds: class of each pixel, `b H W`, int64; 255 = unlabelled.
+        candidates: classes that the labels allow, `b k` or `b k H W`, bool; None = all.
+        valid: pixels of the picture, `b H W`, bool; None = all.
+    """
+
+    logits: Tensor
+    features: Tensor
+    seeds: Tensor
+    candidates: Tensor | None = None
+    valid: Tensor | None = None
+
+
 def check_inputs(
     logits: Tensor,
     features: Tensor,
     seeds: Tensor,
     candidates: Tensor | None,
     valid: Tensor | None,
-    *,
     num_classes: int,
     feature_channels: int,
 ) -> None:
@@ -143,16 +160,8 @@ def check_inputs(
         >>> logits, features = torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2)
         >>> check_inputs(logits, features, seeds, None, None, num_classes=3, feature_channels=4)
     """
-    _check_floating("logits", logits, "k", num_classes, "the model and the objective differ")
-    _check_floating(
-        "features", features, "d", feature_channels, "pass the model's feature_channels"
-    )
+    check_network(logits, features, num_classes, feature_channels)
     batch, _, height, width = logits.shape
-    if features.shape[0] != batch:
-        raise InputError(
-            f"features: expected the {batch} images of the logits, got {features.shape[0]}; "
-            "pass logits and features of the same batch"
-        )
     pixels = (batch, height, width)
     _check("seeds", seeds, [pixels], torch.int64, "resize them to the logits; use seeds.long()")
     if valid is not None:
@@ -162,6 +171,62 @@ def check_inputs(
         _check("candidates", candidates, shapes, torch.bool, "use candidates.bool()")
     if readable(logits):
         _check_values(seeds, candidates, valid, num_classes)
+
+
+def check_network(
+    logits: Tensor, features: Tensor, num_classes: int, feature_channels: int
+) -> None:
+    """Check shapes and types of what the network gives.
+
+    Args:
+        logits: expected `b k H W`, float.
+        features: expected `b d h w`, float.
+        num_classes: k.
+        feature_channels: d.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> check_network(torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2), 3, 4)
+    """
+    _check_floating("logits", logits, "k", num_classes, "the model and the objective differ")
+    _check_floating(
+        "features", features, "d", feature_channels, "pass the model's feature_channels"
+    )
+    if len(features) != len(logits):
+        raise InputError(
+            f"features: expected the {len(logits)} images of the logits, got {len(features)}; "
+            "pass logits and features of the same batch"
+        )
+
+
+def check_images(images: Tensor | None, logits: Tensor) -> None:
+    """Check shape and type of the network's input.
+
+    Args:
+        images: expected `b 3 H W`, float; or None.
+        logits: logits of the network, already checked.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> check_images(torch.zeros(1, 3, 8, 8), torch.zeros(1, 21, 8, 8))
+    """
+    if images is None:
+        return
+    expected = (len(logits), 3, *logits.shape[2:])
+    if images.shape != expected:
+        raise InputError(
+            f"images: expected shape {expected}, the images and pixels of the logits, got "
+            f"{tuple(images.shape)}; pass what the network saw"
+        )
+    if not images.is_floating_point():
+        raise InputError(
+            f"images: expected a float type, got {images.dtype}; pass what the network saw, "
+            "normalised"
+        )
 
 
 def check_teacher(

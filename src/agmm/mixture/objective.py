@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agmm.errors import ConfigError
+from agmm.errors import ConfigError, InputError
 from agmm.mixture import losses
 from agmm.mixture.appearance import APPEARANCE_CHANNELS, with_appearance
 from agmm.mixture.class_prior import ClassPrior
@@ -26,10 +26,13 @@ from agmm.mixture.equipartition import spread_over_components
 from agmm.mixture.expectation import Expectation, Teacher, objective_terms
 from agmm.mixture.gaussian import log_posterior
 from agmm.mixture.inputs import (
+    Batch,
     Need,
     ObjectiveOutput,
     check_choice,
+    check_images,
     check_inputs,
+    check_network,
     check_sizes,
     check_teacher,
     check_weight,
@@ -86,9 +89,9 @@ class AGMMLoss(nn.Module):
             which the running centres know less.
         normalise_features: whether the mixture sees features of equal length.
         appearance: weight of colour and position as further channels of the mixture; 0 = none.
-            Colour needs `images`.
+            Needs `images` in every call.
         coherence: λ, weight of a cell's neighbours in the E step, where those of a similar colour
-            count most; 0 = each cell stands alone. Colour needs `images`.
+            count most; 0, or a call without `images` = each cell stands alone.
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         presence: whether, in evaluation mode and in images of which no label says anything, the
             odds of each class being in the image are a prior of the E step, once `images` has
@@ -226,8 +229,8 @@ class AGMMLoss(nn.Module):
                 averaged weights; the E step and the M step then follow the teacher. None = those
                 of the network itself.
             teacher_features: features of the same, given with `teacher_logits` or not at all.
-            images: what the network saw, `b 3 H W`, for `appearance` and `coherence`; None = all
-                cells count as of one colour.
+            images: what the network saw, `b 3 H W`, normalised, any float type, for `appearance`
+                and `coherence`; None = nobody looks at colours, and each cell stands alone.
 
         Returns:
             Loss, terms, and posterior. The terms are named like the weights and sum up to the
@@ -237,12 +240,14 @@ class AGMMLoss(nn.Module):
 
         Raises:
             InputError: if a shape or type does not fit or, on the CPU, a value; if one of the
-                teacher's two arguments is missing.
+                teacher's two arguments is missing, or `images` with `appearance`.
         """
+        batch = Batch(logits, features, seeds, candidates, valid)
         with torch.autocast(logits.device.type, enabled=False):
-            self._check_inputs(logits, features, seeds, candidates, valid)
-            grid = self._grid(logits, features, seeds, candidates, valid)
+            check_inputs(*batch, self.num_classes, self.feature_channels)
             check_teacher(logits, features, teacher_logits, teacher_features)
+            check_images(images, logits)
+            grid = self._grid(batch)
             colours = self._colours(images, features, grid.features.dtype)
             teacher = None
             if teacher_logits is not None and teacher_features is not None:
@@ -293,18 +298,17 @@ class AGMMLoss(nn.Module):
             Posterior, `b k h w`.
 
         Raises:
-            InputError: if a shape or type does not fit.
+            InputError: if a shape or type does not fit, or `images` are missing with `appearance`.
         """
-        pixels = (len(logits), *logits.shape[2:])
-        seeds = torch.full(pixels, IGNORE_INDEX, dtype=torch.int64, device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
-            self._check_inputs(logits, features, seeds)
+            check_network(logits, features, self.num_classes, self.feature_channels)
+            check_images(images, logits)
             # On the grid at once: without labels, no single pixel is asked for.
             size = (features.shape[2], features.shape[3])
             dtype = torch.promote_types(logits.dtype, torch.float32)
             cells = torch.unflatten(class_logits(logits, None, size, None, dtype), 2, size)
             seeds = torch.full_like(cells[:, 0], IGNORE_INDEX, dtype=torch.int64)
-            grid = self._grid(cells, features, seeds)
+            grid = self._grid(Batch(cells, features, seeds))
             colours = self._colours(images, features, grid.features.dtype)
             posterior = self._expectation(grid, None, colours).posterior
         return _all_classes(posterior, grid, features)
@@ -319,46 +323,23 @@ class AGMMLoss(nn.Module):
 
         Returns:
             Vectors, `b c`.
+
+        Raises:
+            InputError: if `images` are missing with `appearance`.
         """
         dtype = torch.promote_types(features.dtype, torch.float32)
         colours = self._colours(images, features, dtype)
         return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
 
-    def _check_inputs(
-        self,
-        logits: Tensor,
-        features: Tensor,
-        seeds: Tensor,
-        candidates: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> None:
-        check_inputs(
-            logits,
-            features,
-            seeds,
-            candidates,
-            valid,
-            num_classes=self.num_classes,
-            feature_channels=self.feature_channels,
-        )
-
-    def _grid(
-        self,
-        logits: Tensor,
-        features: Tensor,
-        seeds: Tensor,
-        candidates: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> CompactGrid:
+    def _grid(self, batch: Batch) -> CompactGrid:
         """The batch on the grid of the features."""
         centred = (self.mixture.mass > 0).view(self.num_classes, -1).any(1)
         if self.choices.centres == "batch" or self.choices.components > 1:
             centred = torch.ones_like(centred)  # not known by the image's own seeds alone
-        adjustment = self.prior.adjustment()
-        return compact_grid(logits, features, seeds, candidates, valid, centred, adjustment)
+        return compact_grid(*batch, centred, self.prior.adjustment())
 
     def _expectation(
-        self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor
+        self, grid: CompactGrid, teacher: Teacher | None, colours: Tensor | None
     ) -> Expectation:
         """What mixture, network and neighbours know of every cell."""
         moving = self._moves_features()
@@ -369,19 +350,19 @@ class AGMMLoss(nn.Module):
                 asked = teacher.features
             ours = theirs = self._components(grid, asked)
         if teacher is None:
-            scores = grid.logits.detach()
-            teacher = Teacher(scores if grid.classes is None else grid.classes.take(scores), asked)
+            logits = grid.logits.detach()
+            teacher = Teacher(logits if grid.classes is None else grid.classes.take(logits), asked)
         elif moving:
             theirs = self._components(grid, teacher.features)
         evidence = theirs.evidence.detach()
         if self.presence and not self.training:
-            scores = self.images.scores(teacher.features)
-            shown = presence_prior(scores, grid.all_candidates, grid.labelled)
+            odds = self.images.scores(teacher.features)
+            shown = presence_prior(odds, grid.all_candidates, grid.labelled)
             evidence = evidence + (shown if grid.classes is None else grid.classes.take(shown))
-        prior = teacher.scores if self.network_prior else None
-        joint = alone = log_posterior(evidence, theirs.allowed, prior)
+        scores = teacher.scores if self.network_prior else None
+        joint = alone = log_posterior(evidence, theirs.allowed, scores)
         weights = None
-        if self.coherence:
+        if self.coherence and colours is not None:
             weights = affinities(colours, grid.valid.reshape(len(colours), *colours.shape[2:]))
             joint = mean_field(alone, weights, grid.shares, grid.labelled, self.coherence)
         return Expectation(
@@ -390,7 +371,7 @@ class AGMMLoss(nn.Module):
             theirs=theirs,
             alone=alone,
             affinities=weights,
-            posterior=joint.exp() if prior is None else (joint - prior).softmax(1),
+            posterior=joint.exp() if scores is None else (joint - scores).softmax(1),
             gamma=e_step(joint, grid.shares, grid.labelled),
             # Where the mixture knows no candidate, it has nothing to teach.
             cells=grid.valid & (grid.candidates & ours.known.unsqueeze(2)).any(1),
@@ -401,7 +382,7 @@ class AGMMLoss(nn.Module):
         logits: Tensor,
         features: Tensor,
         valid: Tensor | None,
-        colours: Tensor,
+        colours: Tensor | None,
         grid: CompactGrid,
     ) -> Teacher:
         """The teacher on the grid, with its classes."""
@@ -424,9 +405,7 @@ class AGMMLoss(nn.Module):
         )
         statistics = sufficient_statistics(spread, features, rows, len(self.mixture.mass))
         self.mixture.update(statistics, self.step_size)
-        labels = grid.shares.sum(2, keepdim=True)
-        labels = labels if grid.classes is None else grid.classes.put(labels)
-        self.prior.update(labels.sum((0, 2)))
+        self.prior.update(grid.label_counts)
 
     def _components(self, grid: CompactGrid, features: Tensor) -> Components:
         """The mixture of every image under our choices."""
@@ -435,18 +414,23 @@ class AGMMLoss(nn.Module):
             features, grid.shares, grid.candidates, self.mixture, self.choices, chosen
         )
 
-    def _colours(self, images: Tensor | None, features: Tensor, dtype: torch.dtype) -> Tensor:
-        """Mean colours of the cells, `b 3 h w`; all alike where nobody looks or no image is."""
-        size = (features.shape[2], features.shape[3])
+    def _colours(
+        self, images: Tensor | None, features: Tensor, dtype: torch.dtype
+    ) -> Tensor | None:
+        """Mean colours of the cells, `b 3 h w`; None where nobody looks or there is no image."""
+        if images is None and self.appearance:
+            raise InputError(
+                "images: expected the network's input, as appearance is on, got None; pass it"
+            )
         if images is None or "images" not in self.needs:
-            return features.new_zeros(len(features), 3, *size, dtype=dtype)
-        return area_average(images.detach().to(dtype), size)
+            return None
+        return area_average(images.detach().to(dtype), (features.shape[2], features.shape[3]))
 
-    def _seen(self, features: Tensor, colours: Tensor) -> Tensor:
+    def _seen(self, features: Tensor, colours: Tensor | None) -> Tensor:
         """What the mixture sees of the features `b d n`, with colour and position beside them."""
         if self.normalise_features:
             features = functional.normalize(features, dim=1) * features.shape[1] ** 0.5
-        if self.appearance:
+        if colours is not None and self.appearance:
             features = with_appearance(features, colours, self.appearance)
         return features
 

@@ -217,14 +217,13 @@ class RunningMixture(nn.Module):
             statistics: sums over this process's batch.
             step_size: η, above 0, at most 1; 1 forgets everything before.
         """
-        statistics = SufficientStatistics(
-            *(part.to(self.mass.dtype) for part in sum_over_ranks(*statistics))
-        )
-        means, variances = m_step(statistics)
-        seen = statistics.mass > 0
-        moved = torch.lerp(self.mass, statistics.mass, step_size)
-        mass = torch.where(self.mass > 0, moved, statistics.mass)
-        gain = torch.where(self.mass > 0, step_size * statistics.mass, statistics.mass)
+        statistics = SufficientStatistics(*sum_over_ranks(*statistics))
+        # In the type of the sums, whose difference the variance is.
+        means, variances = (part.to(self.mass.dtype) for part in m_step(statistics))
+        new = statistics.mass.to(self.mass.dtype)
+        seen = new > 0
+        mass = torch.where(self.mass > 0, torch.lerp(self.mass, new, step_size), new)
+        gain = torch.where(self.mass > 0, step_size * new, new)
         share = torch.where(seen, gain / torch.where(seen, mass, 1), 0)
         between = share * (means - self.means).square().mean(1)
         self.means = torch.lerp(self.means, means, share.unsqueeze(1))

@@ -177,8 +177,10 @@ def _discriminants(sums: ImageSums) -> tuple[Tensor, Tensor]:
     mean = sums.total / number
     covariance = sums.products / number - mean.outer(mean)
     scale = covariance.diagonal()
-    # A channel without variance, such as one that never fires, tells nothing apart.
-    spread = torch.lerp(covariance, scale.diag(), SHRINKAGE) + (scale <= 0).to(scale).diag()
+    # A channel that is constant but for rounding, such as one that never fires, tells nothing.
+    rounding = 1e3 * torch.finfo(scale.dtype).eps * sums.products.diagonal() / number
+    constant = (scale <= rounding).to(scale)
+    spread = torch.lerp(covariance, scale.diag(), SHRINKAGE) + constant.diag()
     # From images without the class to those with it; without the check for singular matrices,
     # which would wait for an accelerator.
     inside = sums.shown_total / sums.shows.clamp(min=1).unsqueeze(1)

@@ -136,4 +136,3 @@ def _product(probs: Tensor, posterior: Tensor) -> Tensor:
     """`p·γ` at the size of `p`, in 32 bits or more."""
     posterior = enlarge(posterior, (probs.shape[2], probs.shape[3]))
     return probs.to(torch.promote_types(probs.dtype, torch.float32)) * posterior
-

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from agmm.mixture.gaussian import allowed_classes, weighted_means
 from agmm.mixture.grid import Grid, reduce_to_grid
-from agmm.mixture.inputs import ObjectiveOutput, check_inputs, check_sizes
+from agmm.mixture.inputs import Batch, ObjectiveOutput, check_inputs, check_sizes
 from agmm.mixture.losses import (
     absent_class,
     log_one_minus_softmax,
@@ -98,17 +98,10 @@ class AGMM2023Loss(nn.Module):
         Raises:
             InputError: if a shape or type does not fit or, on the CPU, a value.
         """
-        check_inputs(
-            logits,
-            features,
-            seeds,
-            candidates,
-            valid,
-            num_classes=self.num_classes,
-            feature_channels=self.feature_channels,
-        )
+        batch = Batch(logits, features, seeds, candidates, valid)
+        check_inputs(*batch, self.num_classes, self.feature_channels)
         with torch.autocast(logits.device.type, enabled=False):
-            grid = reduce_to_grid(logits, features, seeds, candidates, valid)
+            grid = reduce_to_grid(*batch)
             means, mass = weighted_means(grid.shares, grid.features)
             present = mass > 0
             log_mixture = self._log_mixture(grid, means)  # log G, b k n

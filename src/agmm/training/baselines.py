@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from agmm.errors import ConfigError
 from agmm.mixture import Need, ObjectiveOutput, absent_class, partial_cross_entropy
-from agmm.mixture.grid import Grid, reduce_to_grid
+from agmm.mixture.grid import cell_candidates, class_counts, class_shares, reduce_to_grid
+from agmm.mixture.inputs import Batch
 from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
 from agmm.shapes import IGNORE_INDEX, Features, Logits, Masks, ValidPixels
 
@@ -45,13 +46,14 @@ class PartialCrossEntropyLoss(nn.Module):
         valid: ValidPixels | None = None,
     ) -> ObjectiveOutput:
         """The loss of a batch; shapes as in :meth:`agmm.mixture.AGMMLoss.forward`."""
-        logits = logits.float()
-        terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
-        grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
-        if self.absent:
-            term = absent_class(grid.logits, grid.candidates, grid.valid)
-            terms["absent_class"] = self.absent * term
-        return output_of(terms, grid, features)
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits.float()
+            terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
+            if self.absent:
+                grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
+                term = absent_class(grid.logits, grid.candidates, grid.valid)
+                terms["absent_class"] = self.absent * term
+            return output_of(terms, Batch(logits, features, seeds, candidates, valid))
 
 
 class EMATeacherLoss(nn.Module):
@@ -91,17 +93,16 @@ class EMATeacherLoss(nn.Module):
     ) -> ObjectiveOutput:
         """The loss of a batch; without ``teacher_logits`` only the labelled pixels count."""
         del teacher_features
-        logits = logits.float()
-        terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
-        if teacher_logits is not None:
-            opinion = teacher_opinion(logits, teacher_logits.float(), seeds, candidates, valid)
-            terms["consistency"] = (
-                self.consistency * warmup_factor(self.step, self.warmup_steps) * opinion
-            )
-        if self.training:
-            self.step += 1
-        grid = reduce_to_grid(logits, features.float(), seeds, candidates, valid)
-        return output_of(terms, grid, features)
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits.float()
+            terms = {"partial_cross_entropy": partial_cross_entropy(logits, seeds, valid)}
+            if teacher_logits is not None:
+                opinion = teacher_opinion(logits, teacher_logits.float(), seeds, candidates, valid)
+                warmup = warmup_factor(self.step, self.warmup_steps)
+                terms["consistency"] = self.consistency * warmup * opinion
+            if self.training:
+                self.step += 1
+            return output_of(terms, Batch(logits, features, seeds, candidates, valid))
 
 
 def teacher_opinion(
@@ -137,20 +138,23 @@ def teacher_opinion(
     return masked_mean(confidence.flatten(1) * values, cells.flatten(1))
 
 
-def output_of(terms: dict[str, Tensor], grid: Grid, features: Tensor) -> ObjectiveOutput:
+def output_of(terms: dict[str, Tensor], batch: Batch) -> ObjectiveOutput:
     """The sum of the terms, and a posterior that leaves everything to the network.
 
     Args:
         terms: Terms by name, weighted.
-        grid: The batch on the grid of the features.
-        features: The features, for the size of the grid.
+        batch: What the objective was called with.
 
     Returns:
-        Loss, detached terms, and the posterior that is uniform over the candidates.
+        Loss, detached terms, and the posterior that is uniform over the candidates of each cell.
     """
-    allowed = grid.candidates.float()
+    size = (batch.features.shape[2], batch.features.shape[3])
+    seeds = batch.seeds
+    if batch.valid is not None:
+        seeds = seeds.masked_fill(~batch.valid, IGNORE_INDEX)
+    shares = class_shares(class_counts(seeds, batch.logits.shape[1], size))
+    allowed = cell_candidates(batch.candidates, batch.valid, shares, size).float()
     uniform = allowed / allowed.sum(1, keepdim=True)
-    posterior = uniform.reshape(*uniform.shape[:2], *features.shape[2:])
     total = torch.stack(list(terms.values())).sum()
     detached = {name: term.detach() for name, term in terms.items()}
-    return ObjectiveOutput(loss=total, terms=detached, posterior=posterior)
+    return ObjectiveOutput(total, detached, torch.unflatten(uniform, 2, size))

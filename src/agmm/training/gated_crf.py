@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from agmm.errors import ConfigError
 from agmm.mixture import Need, ObjectiveOutput, partial_cross_entropy
 from agmm.mixture.grid import reduce_to_grid
+from agmm.mixture.inputs import Batch
 from agmm.mixture.pooling import area_average
 from agmm.shapes import Features, Images, Logits, Masks, ValidPixels
 from agmm.training.baselines import Candidates, output_of
@@ -97,7 +98,7 @@ class GatedCRFLoss(nn.Module):
                     radius=self.radius,
                 )
                 terms["gated_crf"] = self.weight * term
-        return output_of(terms, grid, features)
+        return output_of(terms, Batch(logits, features, seeds, candidates, valid))
 
 
 def gated_crf(

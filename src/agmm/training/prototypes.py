@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agmm.errors import ConfigError
 from agmm.mixture import ObjectiveOutput, partial_cross_entropy
 from agmm.mixture.grid import Grid, reduce_to_grid
-from agmm.mixture.inputs import check_sizes
+from agmm.mixture.inputs import Batch, check_sizes
 from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
 from agmm.mixture.online_em import sum_over_ranks
 from agmm.shapes import Features, Logits, Masks, ValidPixels
@@ -115,7 +115,7 @@ class PrototypeContrastLoss(nn.Module):
             }
         if self.training:
             self.step += 1
-        return output_of(terms, grid, features)
+        return output_of(terms, Batch(logits, features, seeds, candidates, valid))
 
     def _nce(self, log_nearest: Tensor, shares: Tensor, cells: Tensor) -> Tensor:
         """Mean over the cells all of whose classes have a prototype."""
