@@ -33,8 +33,11 @@ from agmm.datasets.windows import opened_rows, whole_picture
 from agmm.inference.predict import predict_classes, predict_probabilities
 from agmm.models.segmenter import Segmenter, SegmenterOutput, build_segmenter
 from agmm.training.hardware import cpu_name
+from agmm.training.run import write_text
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
+KEY = ("about", "picture", "encoder", "tile", "batch")
+"""What a row is the result of; measured again, it takes the place of the earlier one."""
 K = 21
 CLASSES = Classes(tuple(f"class {k}" for k in range(K)), tuple(voc_colors(K)))
 BATCHES = (1, 2, 4, 8)
@@ -151,8 +154,16 @@ def as_row(row: dict[str, Any], size: str) -> str:
     )
 
 
+def with_rows(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a results file, the new ones in place of those of the same cases."""
+    earlier = json.loads(file.read_text()) if file.is_file() else []
+    new = {tuple(row[name] for name in KEY) for row in rows}
+    kept = [row for row in earlier if tuple(row[name] for name in KEY) not in new]
+    return [*kept, *rows]
+
+
 def main() -> None:
-    """Measure, print the tables and add the rows to the results."""
+    """Measure, print the tables and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,6 +178,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of all rows")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -194,8 +206,7 @@ def main() -> None:
         row = in_child(arguments, tile, batch, large_path)
         print(as_row(row, size), flush=True)
         rows.append({"about": about, "picture": size, **row})
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*earlier, *rows], indent=1) + "\n")
+    write_text(arguments.results, json.dumps(with_rows(arguments.results, rows), indent=1) + "\n")
 
 
 if __name__ == "__main__":

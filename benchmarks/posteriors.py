@@ -1,6 +1,6 @@
 """A picture of how the E step's opinion of training pictures sharpens in the course of a training.
 
-    uv run python benchmarks/posteriors.py camvid CAMVID docs/images/posteriors.png
+    uv run python benchmarks/posteriors.py camvid CAMVID posteriors.png
 
 Trains with ``--method agmm`` under a recipe and, at some steps, labels a few training pictures.
 Each row is a picture with its labels and its pseudo labels: the colour is the most probable class,

@@ -1,6 +1,6 @@
 """Are pseudo labels better than what the network itself says of its training pictures?
 
-    uv run python benchmarks/pseudo_labels.py CAMVID runs/camvid/points-agmm-*
+    uv run python benchmarks/pseudo_labels.py CAMVID runs/camvid/points-agmm-[0-9]
     uv run python benchmarks/pseudo_labels.py VOC_MINI runs/voc_mini/tags-agmm-0 --every 4
 
 For each run, the training pictures are labelled in four ways and measured against their dense

@@ -168,3 +168,11 @@ def test_the_config_is_told() -> None:
         field.name for field in dataclasses.fields(TrainConfig) if default(field) == "required"
     ]
     assert f"\nagmm.TrainConfig({', '.join(required)}, ...)\n" in PYTHON.read_text("utf-8")
+
+
+def test_the_tree_names_every_module() -> None:
+    page = (ROOT / "docs" / "explanation" / "design.md").read_text("utf-8")
+    tree = next(block for _, block in FENCE.findall(page) if block.startswith("src/agmm/"))
+    named = re.findall(r"\w+\.py\b", tree)
+    modules = {path.name for path in (ROOT / "src" / "agmm").rglob("*.py")}
+    assert set(named) == modules - {"__init__.py"}
