@@ -86,7 +86,8 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
         lies in ``masks/`` are dense masks too.
 
     Raises:
-        DataError: No picture is there, or one has two labels of one form or is in two splits.
+        DataError: No picture is there, two have one name, or one has two labels of one form or is
+            in two splits.
     """
     found = [picture for picture in pictures if picture.image is not None]
     if not found:
@@ -95,6 +96,7 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             f"{root}: none of the {len(pictures)} pictures is there{first}. Put the pictures into"
             f" {root / 'images'}, or beside the file that names them."
         )
+    _require_own_names(pictures)
     images: dict[Key, Path] = {}
     split_of: dict[Path, str] = {}
     for picture in found:
@@ -124,3 +126,16 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             own[form][key] = label
     labels = {form: joined(beside.get(form, {}), own[form]) for form in FORMS}
     return assembled(root, classes, images, labels, splits_known=True)
+
+
+def _require_own_names(pictures: Sequence[Picture]) -> None:
+    """Refuse two pictures of one name, such as a.jpg and a.png; also if one of them is missing."""
+    firsts: dict[Key, Picture] = {}
+    for picture in pictures:
+        first = firsts.setdefault((picture.split, picture.name), picture)
+        if first.image != picture.image:
+            files = (str(p.image or f"a missing one of {p.file}") for p in (first, picture))
+            raise DataError(
+                f"{' and '.join(files)}: two pictures of one name, {picture.name!r}, so that it is"
+                f" not clear whose labels are meant. Rename one, in {picture.file} too."
+            )
