@@ -229,6 +229,10 @@ def test_the_sample_of_a_video(shared: Path) -> None:
             r"images/a\.jpg and a missing one of .*\.xml: two pictures of one name, 'a', so that",
         ),
         (
+            image("", more='subset="train"') + image("", "images/a.jpg", 'subset="default"'),
+            r"a\.jpg: is 'a' of .*\.xml and 'images/a' of .*\.xml, so that it would count as two",
+        ),
+        (
             image("", more='subset="train"') + image("", more='subset="val"'),
             "is in two splits, train and val",
         ),
