@@ -77,6 +77,15 @@ def test_datumaro_with_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
         read_dataset(tmp_path)
 
 
+def test_datumaro_with_two_folders_of_one_split(tmp_path: Path, draw: Draw) -> None:
+    for folder in ("default", "train"):
+        draw(f"{folder}/images/{folder}.jpg")
+        draw(f"{folder}/masks/{folder}.png", [[0, 1, 255, 0]] * 3)
+        (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
+    with pytest.raises(DataError, match=r"default and .*train: both are the split 'train'"):
+        read_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

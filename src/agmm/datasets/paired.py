@@ -17,7 +17,7 @@ from agmm.datasets.classes import read_classes
 from agmm.datasets.folder import list_pictures, split_by_folders
 from agmm.datasets.listing import list_files
 from agmm.datasets.meta import read_meta
-from agmm.datasets.places import split_name
+from agmm.datasets.places import folder_splits
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -80,7 +80,7 @@ def is_datumaro_pairs(root: Path) -> bool:
         >>> is_datumaro_pairs(Path("a/folder/that/is/missing"))
         False
     """
-    return bool(_subsets(root))
+    return any(map(_fits, (root, *root.glob("[!.]*"))))
 
 
 def read_datumaro_pairs(root: Path) -> Dataset:
@@ -93,13 +93,13 @@ def read_datumaro_pairs(root: Path) -> Dataset:
         The records of all splits, sorted by name; without folders of splits all are in "train".
 
     Raises:
-        DataError: No pictures, bad classes, splits with different ones, or two labels of one form
-            for one picture.
+        DataError: No pictures, two folders of one split, bad classes, splits with different ones,
+            or two labels of one form for one picture.
     """
     subsets = _subsets(root)
     if not subsets:
         raise DataError(f"{root / _META}: there is no such file beside images/ and masks/. Add it.")
-    metas = {folder: read_meta(folder / _META) for folder in subsets.values()}
+    metas = {folder: read_meta(folder / _META) for folder in subsets}
     first, classes = next(iter(metas.items()))
     for folder, other in metas.items():
         if other != classes:
@@ -110,7 +110,7 @@ def read_datumaro_pairs(root: Path) -> Dataset:
     classes = colored_by_masks(classes, first / "masks")
     images: dict[Key, Path] = {}
     labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
-    for split, folder in subsets.items():
+    for folder, split in subsets.items():
         images |= {(split, name): file for name, file in list_files(folder / "images").items()}
         masks = list_index_pngs(folder / "masks", "dense", classes)
         labels["dense"] |= {f"{split}/{name}": label for name, label in masks.items()}
@@ -119,15 +119,14 @@ def read_datumaro_pairs(root: Path) -> Dataset:
     return assembled(root, classes, images, labels, splits_known=True)
 
 
-def _subsets(root: Path) -> dict[str, Path]:
-    """Split to its folder."""
+def _fits(folder: Path) -> bool:
+    return (folder / _META).is_file() and all(
+        (folder / name).is_dir() for name in ("images", "masks")
+    )
 
-    def fits(folder: Path) -> bool:
-        return (folder / _META).is_file() and all(
-            (folder / name).is_dir() for name in ("images", "masks")
-        )
 
-    if fits(root):
-        return {"train": root}
-    folders = sorted(path for path in root.glob("[!.]*") if fits(path))
-    return {split_name(folder.name) or folder.name: folder for folder in folders}
+def _subsets(root: Path) -> dict[Path, str]:
+    """Folder to its split."""
+    if _fits(root):
+        return {root: "train"}
+    return folder_splits(path for path in sorted(root.glob("[!.]*")) if _fits(path))
