@@ -44,6 +44,22 @@ def test_mmsegmentation_without_folders(tmp_path: Path, draw: Draw) -> None:
     assert mask(dataset.splits["train"][0]) == [[0, 1, 255, 0]] * 3
 
 
+def test_mmsegmentation_with_other_spellings_of_the_splits(tmp_path: Path, draw: Draw) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    for name in ("training/a", "validation/b", "monday/c"):
+        draw(f"img_dir/{name}.jpg")
+        draw(f"ann_dir/{name}.png", [[0, 1, 255, 0]] * 3)
+    draw("scribbles/train/a.png", [[1, 255, 255, 255]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"monday": ["c"], "train": ["a"], "val": ["b"]}
+    assert set(dataset.split("train")[0].labels) == {"scribbles", "dense"}
+    assert mask(dataset.split("val")[0]) == [[0, 1, 255, 0]] * 3
+    assert dataset.unmatched == ()
+    draw("img_dir/train/d.jpg")
+    with pytest.raises(DataError, match=r"train and .*training: both are the split 'train'"):
+        read_dataset(tmp_path)
+
+
 def test_mmsegmentation_needs_classes(mmseg: Path) -> None:
     (mmseg / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"classes\.txt: there is no such file"):

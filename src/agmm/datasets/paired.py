@@ -5,16 +5,23 @@
     img_dir/SPLIT/NAME.jpg  ann_dir/SPLIT/NAME.png    mmsegmentation, with classes.txt
     [SPLIT/]images/NAME.jpg  [SPLIT/]masks/NAME.png   Datumaro, with [SPLIT/]dataset_meta.json
 
-A mask has indices, or the colours of ``classes.txt`` or ``dataset_meta.json``; 255 is unlabelled. 0
-is a class like any other: what mmsegmentation calls ``reduce_zero_label`` is not done.
+The folder "training" is the split "train", "validation" "val". A mask has indices, or the
+colours of ``classes.txt`` or ``dataset_meta.json``; 255 is unlabelled. 0 is a class like any other:
+what mmsegmentation calls ``reduce_zero_label`` is not done.
 """
 
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_beside
-from agmm.datasets.classes import read_classes
-from agmm.datasets.folder import list_pictures, split_by_folders
+from agmm.datasets.beside import (
+    Label,
+    colored_by_masks,
+    index_png,
+    list_index_pngs,
+    read_beside,
+)
+from agmm.datasets.classes import Classes, read_classes
+from agmm.datasets.folder import in_usual_splits, pictures_by_split
 from agmm.datasets.listing import list_files
 from agmm.datasets.meta import read_meta
 from agmm.datasets.places import folder_splits
@@ -51,20 +58,13 @@ def read_mmseg(root: Path) -> Dataset:
         The records of all splits, sorted by name; all are in "train" if there are no folders.
 
     Raises:
-        DataError: No pictures, some in folders and some not, no or bad classes, or two labels of
-            one form for one picture.
+        DataError: No pictures, some in folders and some not, two folders of one split, no or bad
+            classes, or two labels of one form for one picture.
     """
     meta, masks = root / _META, root / "ann_dir"
     classes = read_meta(meta) if meta.is_file() else read_classes(root / "classes.txt")
     classes = colored_by_masks(classes, masks)
-    pictures = list_pictures(root / "img_dir")
-    if not any("/" in path for path in pictures):
-        pictures = {f"train/{name}": file for name, file in pictures.items()}
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(masks, "dense", classes),
-    }
-    return assembled(root, classes, split_by_folders(pictures), labels, splits_known=True)
+    return _assembled(root, classes, root / "img_dir", masks)
 
 
 def is_datumaro_pairs(root: Path) -> bool:
@@ -117,6 +117,16 @@ def read_datumaro_pairs(root: Path) -> Dataset:
     if not images:
         raise DataError(f"{first / 'images'}: there are no pictures in it. Put them there.")
     return assembled(root, classes, images, labels, splits_known=True)
+
+
+def _assembled(root: Path, classes: Classes, pictures: Path, masks: Path) -> Dataset:
+    """Make a data set of a folder of pictures and one of masks, both with folders of splits."""
+    files = in_usual_splits(masks, list_files(masks))
+    labels: dict[Form, dict[str, Label]] = {
+        **read_beside(root, classes),
+        "dense": {path: index_png(file, "dense", classes) for path, file in files.items()},
+    }
+    return assembled(root, classes, pictures_by_split(pictures), labels, splits_known=True)
 
 
 def _fits(folder: Path) -> bool:
