@@ -93,6 +93,36 @@ def test_datumaro_with_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("folders", [("train", "val"), ("train", "validation", "monday")])
+def test_datumaro_with_splits_inside_of_images(
+    tmp_path: Path, draw: Draw, folders: tuple[str, ...]
+) -> None:
+    """As in the folder layout, whose classes may be named in dataset_meta.json too."""
+    (tmp_path / "dataset_meta.json").write_text(META + "}")
+    (tmp_path / "classes.txt").write_text("background\ncat\n")
+    for folder in folders:
+        draw(f"images/{folder}/a.jpg")
+        draw(f"masks/{folder}/a.png", [[0, 1, 255, 0]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert (dataset.format, dataset.unmatched) == ("datumaro", ())
+    assert {*names(dataset)} == {"train", "val", *folders[2:]}
+    assert [len(records) for records in dataset.splits.values()] == [1] * len(folders)
+    assert mask(dataset.split("val")[0]) == [[0, 1, 255, 0]] * 3
+    draw("images/b.jpg")
+    with pytest.raises(DataError, match="has pictures in itself and in folders"):
+        read_dataset(tmp_path)
+
+
+def test_datumaro_with_other_folders_inside_of_images(tmp_path: Path, draw: Draw) -> None:
+    (tmp_path / "dataset_meta.json").write_text(META + "}")
+    for name in ("a", "monday/b"):
+        draw(f"images/{name}.jpg")
+        draw(f"masks/{name}.png", [[0, 1, 255, 0]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a", "monday/b"]}
+    assert dataset.unmatched == ()
+
+
 def test_datumaro_with_two_folders_of_one_split(tmp_path: Path, draw: Draw) -> None:
     for folder in ("default", "train"):
         draw(f"{folder}/images/{folder}.jpg")

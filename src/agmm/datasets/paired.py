@@ -4,6 +4,7 @@
 
     img_dir/SPLIT/NAME.jpg  ann_dir/SPLIT/NAME.png    mmsegmentation, with classes.txt
     [SPLIT/]images/NAME.jpg  [SPLIT/]masks/NAME.png   Datumaro, with [SPLIT/]dataset_meta.json
+    images/SPLIT/NAME.jpg    masks/SPLIT/NAME.png     or so, if one is named as a split, like "val"
 
 The folder "training" is the split "train", "validation" "val". A mask has indices, or the
 colours of ``classes.txt`` or ``dataset_meta.json``; 255 is unlabelled. 0 is a class like any other:
@@ -24,7 +25,7 @@ from agmm.datasets.classes import Classes, read_classes
 from agmm.datasets.folder import in_usual_splits, pictures_by_split
 from agmm.datasets.listing import list_files
 from agmm.datasets.meta import read_meta
-from agmm.datasets.places import folder_splits
+from agmm.datasets.places import folder_splits, split_name
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -90,7 +91,8 @@ def read_datumaro_pairs(root: Path) -> Dataset:
         root: The data set's folder.
 
     Returns:
-        The records of all splits, sorted by name; without folders of splits all are in "train".
+        The records of all splits, sorted by name; without folders of splits, here or in
+        ``images/``, all are in "train".
 
     Raises:
         DataError: No pictures, two folders of one split, bad classes, splits with different ones,
@@ -108,6 +110,8 @@ def read_datumaro_pairs(root: Path) -> Dataset:
                 " the same classes."
             )
     classes = colored_by_masks(classes, first / "masks")
+    if first == root and any(split_name(path.name) for path in (root / "images").iterdir()):
+        return _assembled(root, classes, root / "images", root / "masks")
     images: dict[Key, Path] = {}
     labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
     for folder, split in subsets.items():
