@@ -190,6 +190,12 @@ def test_lists_are_splits(voc: Path) -> None:
     }
 
 
+def test_a_name_that_starts_like_a_comment_is_a_name(voc: Path, draw: Draw) -> None:
+    draw("JPEGImages/#1.jpg")
+    write_lists(voc, train="# all\n#a\n#1\nb\n")
+    assert names(read_dataset(voc))["train"] == ["#1", "b"]
+
+
 def test_trainval_is_a_split_if_it_is_not_the_union(voc: Path, draw: Draw) -> None:
     draw("JPEGImages/d.jpg")
     write_lists(voc, trainval="a\nd\n")
