@@ -38,6 +38,24 @@ def test_the_layout_is_read(ade: Path, format_: str) -> None:
     assert dataset.unmatched == ()
 
 
+@pytest.mark.parametrize("folder", ["images", "annotations"])
+def test_two_folders_of_one_split_are_refused(ade: Path, draw: Draw, folder: str) -> None:
+    draw(f"{folder}/train/ADE_train_1.png", [[2] * 4] * 3)
+    message = rf"{folder}/train and .*{folder}/training: both are the split 'train'"
+    with pytest.raises(DataError, match=message):
+        read_dataset(ade)
+
+
+def test_pictures_without_folders_are_to_train_on(tmp_path: Path, draw: Draw) -> None:
+    draw("images/a.jpg")
+    draw("annotations/ADE_1.png", [[1] * 4] * 3)
+    draw("annotations/a.png", [[0, 1, 13, 150]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a"]}
+    assert mask(dataset.splits["train"][0]) == [[255, 0, 12, 149]] * 3
+    assert [label.name for label in dataset.unmatched] == ["ADE_1"]
+
+
 def test_other_names_and_labels_beside(ade: Path, draw: Draw) -> None:
     (ade / "classes.txt").write_text("\n".join(f"class {k}" for k in range(150)))
     draw("scribbles/train/ADE_train_1.png", [[255, 3, 255, 255]] * 3)

@@ -67,6 +67,13 @@ def test_listed_classes_count_and_no_others(ade: Path) -> None:
     assert masks(read_dataset(ade))["val"]["b"] == [[1, 0, 0, 255]] * 3
 
 
+def test_two_folders_of_one_split_are_refused(ade: Path, draw: Draw) -> None:
+    [folder] = (path for path in ade.rglob("training"))
+    draw(f"{folder.relative_to(ade)}/../train/c.jpg")
+    with pytest.raises(DataError, match=r"train and .*training: both are the split 'train'"):
+        read_dataset(ade)
+
+
 def test_blue_grows_with_the_number_of_the_object(tmp_path: Path, draw: Draw) -> None:
     draw("training/a.jpg")
     (tmp_path / "training/a_atr.txt").write_text(ATR)

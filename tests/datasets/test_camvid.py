@@ -95,6 +95,17 @@ def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) ->
     assert mask(dataset.splits["train"][0]) == [[255, 1, 0, 0]] * 3
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_two_folders_of_one_split_are_refused(segnet: Path, draw: Draw, lists: bool) -> None:
+    draw("training/a.png")
+    draw("trainingannot/a.png", [[1] * 4] * 3)
+    for split in ("train", "training", "val", "test") if lists else ():
+        [file, *_] = sorted((segnet / split).iterdir())
+        (segnet / f"{split}.txt").write_text(f"{split}/{file.name}\n")
+    with pytest.raises(DataError, match=r"train and .*training: both are the split 'train'"):
+        read_dataset(segnet)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -105,9 +116,11 @@ def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) ->
         ("a.png b.png c.png", r"line 1: must name a picture, or a picture and its mask"),
         ('"" "a"', r"line 1: must name a picture"),
         ("/train/a.png\n/train/a.png", r"line 2: the picture is in the list already"),
+        ("/train/a.png\n/train/a.jpg", r"a\.png and .*a\.jpg: two pictures of one name"),
     ],
 )
-def test_bad_lists_are_told(segnet: Path, line: str, message: str) -> None:
+def test_bad_lists_are_told(segnet: Path, draw: Draw, line: str, message: str) -> None:
+    draw("train/a.jpg")
     for split, text in (("train", line), ("val", "/val/c.png"), ("test", "/test/d.png")):
         (segnet / f"{split}.txt").write_text(f"{text}\n")
     with pytest.raises(DataError, match=message):

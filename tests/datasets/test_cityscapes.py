@@ -63,6 +63,13 @@ def test_the_layout_is_read(city: Path, format_: str) -> None:
     assert dataset.unmatched == ()
 
 
+def test_other_spellings_of_the_splits(city: Path) -> None:
+    for folder in ("leftImg8bit", "gtFine"):
+        (city / folder / "val").rename(city / folder / "validation")
+    [record] = read_dataset(city).split("val")
+    assert mask_of(record).tolist() == [[0, 18, 255, 255]] * 3
+
+
 def test_the_test_split_as_published_has_no_labels_and_no_fault(city: Path) -> None:
     dataset = read_dataset(city)
     assert dict(dataset.splits["test"][0].labels) == {}

@@ -287,6 +287,17 @@ def test_a_picture_without_annotations_is_background(coco: Path, draw: Draw) -> 
     assert [sorted(record.labels) for record in records] == [["boxes", "tags"]] * 2
 
 
+@pytest.mark.parametrize("kind", ["stuff", "instances"])
+def test_two_pictures_of_one_name_are_refused(coco: Path, draw: Draw, kind: str) -> None:
+    """Those of stuff without annotations have no labels that could be there twice."""
+    draw("images/train/a.jpg", size=(4, 6))
+    content = copy.deepcopy(BASE)
+    content["images"].append({"id": 8, "file_name": "a.jpg"})
+    write(coco, content, f"{kind}_train")
+    with pytest.raises(DataError, match=r"a\.png and .*a\.jpg: two pictures of one name, 'a'"):
+        read_dataset(coco, format=f"coco-{kind}")
+
+
 def test_classes_txt_and_tags_csv_come_first(coco: Path) -> None:
     (coco / "classes.txt").write_text("dog\ncat\n")
     (coco / "tags.csv").write_text("image,tags\na.png,cat\n")

@@ -124,6 +124,18 @@ def test_splits_come_from_subsets_and_files(cvat: Path, draw: Draw) -> None:
     assert dataset.unmatched == (Unmatched("missing", file, "points", "Monday"),)
 
 
+def test_pictures_of_several_tasks_are_told_apart_by_their_folders(cvat: Path, draw: Draw) -> None:
+    """Also where a picture of this name lies in images/ itself."""
+    for task, label in (("task1", "cat"), ("task2", "dog")):
+        draw(f"images/{task}/a.jpg", size=(6, 10))
+        write(cvat, image(f'<tag label="{label}"/>'), name=task)
+    records = read_cvat(cvat).split("train")
+    assert [(r.name, r.image) for r in records] == [
+        (name, cvat / f"images/{name}.jpg") for name in ("a", "task1/a", "task2/a")
+    ]
+    assert [r.labels["tags"]().classes.tolist() for r in records] == [[0, 1], [0], [1]]  # type: ignore[union-attr]
+
+
 def test_classes_txt_wins(cvat: Path) -> None:
     (cvat / "classes.txt").write_text("background\ndog\ncat\n")
     dataset = read_dataset(cvat)
@@ -213,6 +225,14 @@ def test_the_sample_of_a_video(shared: Path) -> None:
         (image("", "b.jpg"), "none of the 1 pictures is there"),
         (image('<tag label="cat"/>') * 2, "two labels of one form"),
         (
+            image('<tag label="cat"/>') + image("", "a.png"),
+            r"images/a\.jpg and a missing one of .*\.xml: two pictures of one name, 'a', so that",
+        ),
+        (
+            image("", more='subset="train"') + image("", "images/a.jpg", 'subset="default"'),
+            r"a\.jpg: is 'a' of .*\.xml and 'images/a' of .*\.xml, so that it would count as two",
+        ),
+        (
             image("", more='subset="train"') + image("", more='subset="val"'),
             "is in two splits, train and val",
         ),
@@ -223,6 +243,20 @@ def test_the_sample_of_a_video(shared: Path) -> None:
 def test_a_bad_file_is_one_clear_error(cvat: Path, body: str, message: str) -> None:
     write(cvat, body)
     with pytest.raises(DataError, match=message):
+        read_cvat(cvat)
+
+
+def test_two_pictures_of_one_name_are_refused(cvat: Path, draw: Draw) -> None:
+    draw("images/a.png", size=(6, 10))
+    write(cvat, image('<tag label="cat"/>') + image("", "a.png"))
+    with pytest.raises(DataError, match=r"a\.jpg and .*a\.png: two pictures of one name, 'a'"):
+        read_cvat(cvat)
+    (cvat / "annotations.xml").unlink()
+    draw("images/default/a.jpg", size=(6, 10))
+    draw("images/train/a.jpg", size=(6, 10))
+    subsets = (image("", more=f'subset="{subset}"') for subset in ("default", "train"))
+    write(cvat, "".join(subsets))
+    with pytest.raises(DataError, match=r"default/a\.jpg and .*train/a\.jpg: two pictures of one"):
         read_cvat(cvat)
 
 

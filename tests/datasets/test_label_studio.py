@@ -135,6 +135,13 @@ def test_all_annotations_but_cancelled_ones_count(studio: Path) -> None:
     assert set(a.labels) == {"boxes", "points"}
 
 
+def test_two_pictures_of_one_name_are_refused(studio: Path, draw: Draw) -> None:
+    draw("images/a.jpg", size=(3, 5))
+    write(studio, [task([BOX]), task([], "a.jpg")])
+    with pytest.raises(DataError, match=r"a\.png and .*a\.jpg: two pictures of one name, 'a'"):
+        read_label_studio(studio)
+
+
 def test_missing_pictures_are_unmatched(studio: Path) -> None:
     write(studio, [task(EVERY), task([BOX], "/data/upload/1/b.png")])
     [unmatched] = read_label_studio(studio).unmatched

@@ -172,6 +172,14 @@ def test_a_bad_file_is_one_clear_error(
         read_labelme(labelme)
 
 
+def test_two_files_of_one_picture_are_refused(labelme: Path) -> None:
+    write(labelme, "a (copy)", EVERY, imagePath="a.jpg")
+    with pytest.raises(
+        DataError, match=r"a\.jpg: is 'a \(copy\)' of .*a \(copy\)\.json and 'a' of .*a\.json, so"
+    ):
+        read_labelme(labelme)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

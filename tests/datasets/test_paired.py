@@ -44,6 +44,22 @@ def test_mmsegmentation_without_folders(tmp_path: Path, draw: Draw) -> None:
     assert mask(dataset.splits["train"][0]) == [[0, 1, 255, 0]] * 3
 
 
+def test_mmsegmentation_with_other_spellings_of_the_splits(tmp_path: Path, draw: Draw) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    for name in ("training/a", "validation/b", "monday/c"):
+        draw(f"img_dir/{name}.jpg")
+        draw(f"ann_dir/{name}.png", [[0, 1, 255, 0]] * 3)
+    draw("scribbles/train/a.png", [[1, 255, 255, 255]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"monday": ["c"], "train": ["a"], "val": ["b"]}
+    assert set(dataset.split("train")[0].labels) == {"scribbles", "dense"}
+    assert mask(dataset.split("val")[0]) == [[0, 1, 255, 0]] * 3
+    assert dataset.unmatched == ()
+    draw("img_dir/train/d.jpg")
+    with pytest.raises(DataError, match=r"train and .*training: both are the split 'train'"):
+        read_dataset(tmp_path)
+
+
 def test_mmsegmentation_needs_classes(mmseg: Path) -> None:
     (mmseg / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"classes\.txt: there is no such file"):
@@ -74,6 +90,45 @@ def test_datumaro_with_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
     assert mask(dataset.splits["val"][0]) == [[0, 1, 255, 0]] * 3
     (tmp_path / "train/dataset_meta.json").write_text('{"labels": ["cat", "background"]}')
     with pytest.raises(DataError, match="has other classes than"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("folders", [("train", "val"), ("train", "validation", "monday")])
+def test_datumaro_with_splits_inside_of_images(
+    tmp_path: Path, draw: Draw, folders: tuple[str, ...]
+) -> None:
+    """As in the folder layout, whose classes may be named in dataset_meta.json too."""
+    (tmp_path / "dataset_meta.json").write_text(META + "}")
+    (tmp_path / "classes.txt").write_text("background\ncat\n")
+    for folder in folders:
+        draw(f"images/{folder}/a.jpg")
+        draw(f"masks/{folder}/a.png", [[0, 1, 255, 0]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert (dataset.format, dataset.unmatched) == ("datumaro", ())
+    assert {*names(dataset)} == {"train", "val", *folders[2:]}
+    assert [len(records) for records in dataset.splits.values()] == [1] * len(folders)
+    assert mask(dataset.split("val")[0]) == [[0, 1, 255, 0]] * 3
+    draw("images/b.jpg")
+    with pytest.raises(DataError, match="has pictures in itself and in folders"):
+        read_dataset(tmp_path)
+
+
+def test_datumaro_with_other_folders_inside_of_images(tmp_path: Path, draw: Draw) -> None:
+    (tmp_path / "dataset_meta.json").write_text(META + "}")
+    for name in ("a", "monday/b"):
+        draw(f"images/{name}.jpg")
+        draw(f"masks/{name}.png", [[0, 1, 255, 0]] * 3)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a", "monday/b"]}
+    assert dataset.unmatched == ()
+
+
+def test_datumaro_with_two_folders_of_one_split(tmp_path: Path, draw: Draw) -> None:
+    for folder in ("default", "train"):
+        draw(f"{folder}/images/{folder}.jpg")
+        draw(f"{folder}/masks/{folder}.png", [[0, 1, 255, 0]] * 3)
+        (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
+    with pytest.raises(DataError, match=r"default and .*train: both are the split 'train'"):
         read_dataset(tmp_path)
 
 

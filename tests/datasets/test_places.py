@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agmm.datasets.places import find_picture, relative_name, split_name
+from agmm.datasets.places import find_picture, folder_splits, relative_name, split_name
 from agmm.errors import DataError
 
 BAD = ["", "/a.jpg", "\\a.jpg", "C:/a.jpg", "c:a.jpg", "..", "../a.jpg", "..\\a.jpg", "a/../../b"]
@@ -60,3 +60,10 @@ def test_links_inside_of_the_folder_are_fine(tmp_path: Path) -> None:
 )
 def test_subsets_that_are_splits(subset: str, split: str | None) -> None:
     assert split_name(subset) == split
+
+
+def test_two_folders_of_one_split_are_refused() -> None:
+    folders = [Path("a/default"), Path("a/monday"), Path("a/Training")]
+    assert folder_splits(folders[:2]) == {folders[0]: "train", folders[1]: "monday"}
+    with pytest.raises(DataError, match=r"^a/default and a/Training: both are the split 'train'"):
+        folder_splits(folders)

@@ -122,6 +122,31 @@ def test_what_lies_beside_is_read(voc: Path, draw: Draw) -> None:
     )
 
 
+def test_labels_beside_may_say_their_split(voc: Path, draw: Draw) -> None:
+    draw("scribbles/train/a.png", [[255, 8, 255, 255]] * 3)
+    (voc / "tags.csv").write_text("image,tags\ntrain/a.jpg,dog\ntrain/c.jpg,cat\nval/z,cat\n")
+    dataset = read_dataset(voc)
+    a = dataset.splits["train"][0]
+    assert {"scribbles", "tags"} < set(a.labels)
+    assert tags_of(a) == [12]
+    assert dataset.unmatched == (
+        Unmatched("c", voc / "tags.csv", "tags", "train"),  # it is in val
+        Unmatched("z", voc / "tags.csv", "tags", "val"),
+    )
+    draw("scribbles/a.png", [[255, 8, 255, 255]] * 3)
+    with pytest.raises(DataError, match=r"a\.jpg: has two labels of the form scribbles"):
+        read_dataset(voc)
+
+
+def test_the_name_of_another_picture_says_no_split(voc: Path, draw: Draw) -> None:
+    draw("JPEGImages/train/a.jpg")
+    draw("SegmentationClass/train/a.png", [[1] * 4] * 3)
+    write_lists(voc, train="a\ntrain/a\n")
+    first, second = read_dataset(voc).splits["train"]
+    assert np.unique(first.labels["dense"]().mask).tolist() == [0, 8, 255]  # type: ignore[union-attr]
+    assert np.unique(second.labels["dense"]().mask).tolist() == [1]  # type: ignore[union-attr]
+
+
 def test_boxes_are_kept_as_they_are(voc: Path) -> None:
     objects = [("cat", 3, 1, 1, 3), ("dog", -4, 0, 99, 1e6), ("cat", 2, 2, 1, 1)]
     write_xml(voc, "a", [*objects, ("person", 45.70000076293945, 1, 47, 2.5)])
@@ -163,6 +188,12 @@ def test_lists_are_splits(voc: Path) -> None:
         "test": ["b"],
         "train_aug": ["a", "b"],
     }
+
+
+def test_a_name_that_starts_like_a_comment_is_a_name(voc: Path, draw: Draw) -> None:
+    draw("JPEGImages/#1.jpg")
+    write_lists(voc, train="# all\n#a\n#1\nb\n")
+    assert names(read_dataset(voc))["train"] == ["#1", "b"]
 
 
 def test_trainval_is_a_split_if_it_is_not_the_union(voc: Path, draw: Draw) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 from agmm.datasets.assembly import assembled
 from agmm.datasets.beside import Label, read_beside
 from agmm.datasets.classes import Classes, read_classes, voc_colors
-from agmm.datasets.folder import list_pictures, split_by_folders
+from agmm.datasets.folder import in_usual_splits, pictures_by_split
 from agmm.datasets.listing import list_files
-from agmm.datasets.places import split_name
 from agmm.datasets.recoding import Coding, read_coded
 from agmm.datasets.records import Dataset
 from agmm.labels.forms import Form
@@ -76,8 +75,8 @@ def read_ade20k(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: No pictures, some in folders and some not, bad ``classes.txt``, or two labels of
-            one form for one picture.
+        DataError: No pictures, some in folders and some not, two folders of one split, bad
+            ``classes.txt``, or two labels of one form for one picture.
     """
     file = root / "classes.txt"
     names = ADE20K_CLASSES
@@ -88,21 +87,11 @@ def read_ade20k(root: Path) -> Dataset:
         {0: 255} | {k + 1: k for k in range(len(classes))},
         f"0 = other and 1..{len(classes)} = the classes",
     )
-    pictures = list_pictures(root / "images")
-    flat = not any("/" in path for path in pictures)
-    masks = list_files(root / "annotations", (".png",))
+    masks = in_usual_splits(root / "annotations", list_files(root / "annotations", (".png",)))
     labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
     labels["dense"] = {
-        _in_split(path, flat): Label(mask, partial(read_coded, mask, coding, "dense"))
+        path: Label(mask, partial(read_coded, mask, coding, "dense"))
         for path, mask in masks.items()
     }
-    images = split_by_folders({_in_split(path, flat): file for path, file in pictures.items()})
+    images = pictures_by_split(root / "images")
     return assembled(root, classes, images, labels, splits_known=True)
-
-
-def _in_split(path: str, flat: bool) -> str:
-    """Give a path its split as we call it: "training/a" is "train/a"."""
-    if flat:
-        return f"train/{path}"
-    folder, _, name = path.partition("/")
-    return f"{split_name(folder) or folder}/{name}"

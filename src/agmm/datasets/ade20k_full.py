@@ -26,7 +26,7 @@ from agmm.datasets.classes import Classes, read_classes, voc_colors
 from agmm.datasets.listing import list_files
 from agmm.datasets.masks import read_pixels
 from agmm.datasets.meta import read_meta
-from agmm.datasets.places import split_name
+from agmm.datasets.places import folder_splits, split_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.text import read_json, read_text, shown
 from agmm.errors import DataError
@@ -66,16 +66,15 @@ def read_ade20k_full(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: No pictures, a bad list of classes, none and bad annotations or more than 255
-            classes in them, or two files of one name.
+        DataError: No pictures, two folders of one split, a bad list of classes, none and bad
+            annotations or more than 255 classes in them, or two files of one name.
     """
     base = _base(root) or root
     images: dict[Key, Path] = {}
     segmented: dict[str, tuple[Path, Path]] = {}
-    for folder in sorted(path for path in base.glob("[!.]*") if path.is_dir()):
-        split = split_name(folder.name)
-        if split is None:
-            continue
+    folders = (path for path in sorted(base.glob("[!.]*")) if path.is_dir())
+    splits = folder_splits(folder for folder in folders if split_name(folder.name))
+    for folder, split in splits.items():
         images |= {
             (split, name): file
             for name, file in list_files(folder, (".jpg", ".jpeg")).items()

@@ -1,6 +1,6 @@
 """Pictures and their labels, found in different places, to records."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def assembled(
     used: dict[tuple[Form, str], Path] = {}
     for split, name in sorted(images):
         image = images[split, name]
-        paths = _labels_of(split, name, image, labels)
+        paths = labels_of((f"{split}/{name}", name), image, labels)
         for form, path in paths.items():
             if (form, path) in used:
                 raise DataError(
@@ -61,10 +61,9 @@ def assembled(
                     f" {image}. Say its split, as in '{split}/{path}'."
                 )
             used[form, path] = image
-        readers = {form: partial(labels[form][path].read, image) for form, path in paths.items()}
-        splits[split].append(Record(name, image, readers))
+        splits[split].append(labelled(name, image, paths, labels))
     unmatched = tuple(
-        _unmatched(path, found[path].file, form, set(splits) if splits_known else None)
+        without_picture(path, found[path].file, form, set(splits) if splits_known else None)
         for form, found in labels.items()
         for path in sorted(found)
         if (form, path) not in used
@@ -73,11 +72,29 @@ def assembled(
     return Dataset(root, classes, records, unmatched=unmatched)
 
 
-def _labels_of(split: str, name: str, image: Path, labels: Labels) -> dict[Form, str]:
-    """Find the labels of a picture, by its split and name or its name alone; give their paths."""
+def labels_of(places: Iterable[str], image: Path, labels: Labels) -> dict[Form, str]:
+    """Find the labels of a picture.
+
+    Args:
+        places: The paths that they may have: "SPLIT/NAME" and "NAME".
+        image: The picture, for the message.
+        labels: The labels that were found.
+
+    Returns:
+        For each form that the picture has, the path of its label.
+
+    Raises:
+        DataError: It has two labels of one form.
+
+    Example:
+        >>> label = Label(Path("points/a.png"), lambda image: ...)
+        >>> labels_of(("train/a", "a"), Path("a.jpg"), {"points": {"a": label}})
+        {'points': 'a'}
+    """
     result: dict[Form, str] = {}
+    tried = tuple(places)
     for form, of in labels.items():
-        found = [path for path in (f"{split}/{name}", name) if path in of]
+        found = [path for path in tried if path in of]
         if len(found) > 1:
             first, second = (of[path].file for path in found)
             raise DataError(
@@ -88,8 +105,42 @@ def _labels_of(split: str, name: str, image: Path, labels: Labels) -> dict[Form,
     return result
 
 
-def _unmatched(path: str, file: Path, form: Form, splits: set[str] | None) -> Unmatched:
-    """Describe a label without a picture; with ``splits`` None every folder is a split."""
+def labelled(name: str, image: Path, paths: Mapping[Form, str], labels: Labels) -> Record:
+    """Make the record of a picture.
+
+    Args:
+        name: Its name.
+        image: Its file.
+        paths: The paths of its labels, as `labels_of` gives them.
+        labels: The labels that were found.
+
+    Returns:
+        The record.
+
+    Example:
+        >>> labelled("a", Path("a.jpg"), {}, {}).name
+        'a'
+    """
+    readers = {form: partial(labels[form][path].read, image) for form, path in paths.items()}
+    return Record(name, image, readers)
+
+
+def without_picture(path: str, file: Path, form: Form, splits: Set[str] | None) -> Unmatched:
+    """Describe a label without a picture.
+
+    Args:
+        path: Its path, "NAME" or "SPLIT/NAME".
+        file: Where it stands.
+        form: Its form.
+        splits: Those that there are; None if every folder is one.
+
+    Returns:
+        Its description.
+
+    Example:
+        >>> without_picture("val/a", Path("points/val/a.png"), "points", {"train", "val"}).split
+        'val'
+    """
     split, _, name = path.partition("/")
     if name and (splits is None or split in splits):
         return Unmatched(name, file, form, split)

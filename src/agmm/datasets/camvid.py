@@ -24,7 +24,7 @@ from agmm.datasets.beside import Label, read_beside
 from agmm.datasets.classes import Classes, Color, read_classes
 from agmm.datasets.listing import list_files
 from agmm.datasets.lists import find_listed, read_list
-from agmm.datasets.places import split_name
+from agmm.datasets.places import folder_splits, split_name
 from agmm.datasets.recoding import Coding, read_coded, read_merged
 from agmm.datasets.records import Dataset
 from agmm.datasets.text import read_text
@@ -85,15 +85,16 @@ def read_camvid(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: No pictures, a bad list or one that names what is not there, a picture in both
-            ``train`` and ``val``, bad classes, or two labels of one form for one picture.
+        DataError: No pictures, two folders of one split, a bad list or one that names what is not
+            there, a picture in both ``train`` and ``val``, two of one name, bad classes, or two
+            labels of one form for one picture.
     """
     folders = _split_folders(root)
-    lists = {subset: root / f"{subset}.txt" for subset in folders}
-    if any(file.is_file() for file in lists.values()):
-        images, masks = _from_lists(root, lists)
+    splits = folder_splits(folders)
+    if any(_list_of(folder).is_file() for folder in folders):
+        images, masks = _from_lists(root, splits)
     elif folders:
-        images, masks = _from_folders(folders)
+        images, masks = _from_folders(folders, splits)
     else:
         images, masks = _as_published(root)
     if not images:
@@ -104,26 +105,29 @@ def read_camvid(root: Path) -> Dataset:
     return assembled(root, classes, images, labels, splits_known=True)
 
 
-def _split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Name of each folder of pictures that has one of masks beside it, and both."""
-    found: dict[str, tuple[Path, Path]] = {}
+def _split_folders(root: Path) -> dict[Path, Path]:
+    """Each folder of pictures that has one of masks beside it, to that."""
+    found: dict[Path, Path] = {}
     for ending in _ENDINGS:
         for masks in sorted(root.glob(f"[!.]*{ending}")):
             images = root / masks.name.removesuffix(ending)
             if split_name(images.name) and masks.is_dir() and images.is_dir():
-                found.setdefault(images.name, (images, masks))
+                found.setdefault(images, masks)
     return found
 
 
-def _from_lists(root: Path, lists: Mapping[str, Path]) -> _Pairs:
+def _list_of(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.txt"
+
+
+def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Pairs:
     images: dict[Key, Path] = {}
     masks: dict[str, Path] = {}
-    for subset, file in lists.items():
-        split = split_name(subset) or subset  # one of the usual spellings
-        for line in read_list(file):
+    for folder, split in splits.items():
+        for line in read_list(_list_of(folder)):
             path, image = find_listed(root, line.image, line.where)
-            name = path.removeprefix(f"{subset}/")
-            images[split, name] = image
+            name = path.removeprefix(f"{folder.name}/")
+            _add(images, (split, name), image)
             if line.mask is not None:
                 masks[f"{split}/{name}"] = find_listed(root, line.mask, line.where)[1]
     trained = {image for (split, _), image in images.items() if split == "train"}
@@ -136,13 +140,12 @@ def _from_lists(root: Path, lists: Mapping[str, Path]) -> _Pairs:
     return images, masks
 
 
-def _from_folders(folders: Mapping[str, tuple[Path, Path]]) -> _Pairs:
+def _from_folders(folders: Mapping[Path, Path], splits: Mapping[Path, str]) -> _Pairs:
     images: dict[Key, Path] = {}
     masks: dict[str, Path] = {}
-    for subset, (pictures, labels) in folders.items():
-        split = split_name(subset) or subset
-        images |= {(split, name): file for name, file in list_files(pictures).items()}
-        masks |= {f"{split}/{name}": file for name, file in _list_masks(labels).items()}
+    for folder, split in splits.items():
+        images |= {(split, name): file for name, file in list_files(folder).items()}
+        masks |= {f"{split}/{name}": file for name, file in _list_masks(folders[folder]).items()}
     return images, masks
 
 
@@ -152,13 +155,16 @@ def _as_published(root: Path) -> _Pairs:
     for folder in sorted(p for p in root.glob("[!.]*") if p.is_dir() and p.name != _APPROVED):
         for name, file in list_files(folder).items():
             if name in masks:
-                if ("train", name) in images:
-                    raise DataError(
-                        f"{images['train', name]} and {file}: two pictures of one name, so that it"
-                        " is not clear which one is meant. Remove one."
-                    )
-                images["train", name] = file
+                _add(images, ("train", name), file)
     return images, {f"train/{name}": file for name, file in masks.items()}
+
+
+def _add(images: dict[Key, Path], key: Key, file: Path) -> None:
+    if images.setdefault(key, file) != file:
+        raise DataError(
+            f"{images[key]} and {file}: two pictures of one name, so that it is not clear which one"
+            " is meant. Remove one."
+        )
 
 
 def _list_masks(folder: Path) -> dict[str, Path]:

@@ -20,7 +20,7 @@ import numpy as np
 from agmm.datasets.assembly import assembled
 from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, Color
-from agmm.datasets.folder import list_pictures, split_by_folders
+from agmm.datasets.folder import in_usual_splits, list_pictures, split_by_folders
 from agmm.datasets.listing import list_files
 from agmm.datasets.recoding import Coding, read_coded
 from agmm.datasets.records import Dataset
@@ -107,8 +107,8 @@ def read_cityscapes(root: Path) -> Dataset:
         The records of all splits, sorted by name; a name is "CITY/NAME".
 
     Raises:
-        DataError: No pictures, some in folders and some not, a list of other classes, or two
-            labels of one form for one picture.
+        DataError: No pictures, some in folders and some not, two folders of one split, a list of
+            other classes, or two labels of one form for one picture.
     """
     for own in (root / "label_colors.txt", root / "dataset_meta.json"):
         if own.is_file():
@@ -117,9 +117,10 @@ def read_cityscapes(root: Path) -> Dataset:
                 f"{own}: the masks have classes of their own, and not those of Cityscapes. Export"
                 " the data set in the layout of VOC instead, or remove this file if they are."
             )
+    folder = root / "leftImg8bit"
     pictures = {
         path.removesuffix("_leftImg8bit"): file
-        for path, file in list_pictures(root / "leftImg8bit").items()
+        for path, file in in_usual_splits(folder, list_pictures(folder)).items()
     }
     flat = not any("/" in path for path in pictures)
     splits = None if flat else {path.partition("/")[0] for path in pictures}
@@ -138,7 +139,8 @@ def read_cityscapes(root: Path) -> Dataset:
 def _list_labels(root: Path, folder: str, splits: set[str] | None) -> dict[str, Path]:
     """List the masks by the path of their picture; of each picture the kind that is taken first."""
     found: dict[str, dict[str, Path]] = {}
-    for path, file in list_files(root / folder, (".png",)).items():
+    files = in_usual_splits(root / folder, list_files(root / folder, (".png",)))
+    for path, file in files.items():
         match = _LABEL.fullmatch(path)
         if match and (splits is None or path.partition("/")[0] in splits):
             name = match["name"].removesuffix(f"_{folder}")

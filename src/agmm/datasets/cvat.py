@@ -12,7 +12,9 @@ their ``z_order`` says. Of a video, the frames count whose pictures are there, a
 ``images/frame_000010.png``; a shape counts in the frames that the file lists it in, unless it is
 outside of the view there. Attributes are not read, and skeletons and cuboids are refused.
 
-A split is the picture's subset, else the name of the file if this is one, else "train".
+A split is the picture's subset, else the name of the file if this is one, else "train". Of several
+tasks, as ``task1.xml`` and ``task2.xml``, the pictures lie in ``images/task1/`` and
+``images/task2/``, and "task1/NAME" is the name.
 """
 
 from collections import defaultdict
@@ -173,15 +175,16 @@ def _picture(root: Path, file: Path, frame: _Frame) -> Picture:
     name = relative_name(frame.name, str(file))
     subset = relative_name(frame.subset, str(file)) if frame.subset else ""
     split = split_name(subset or file.stem) or subset or "train"
-    folders = ("images/", f"images/{subset or file.stem}/", "", f"{subset or file.stem}/")
-    places = [f"{folder}{name}" for folder in folders]
-    if subset:  # pictures of one name may lie in the folders of several subsets
-        places = [places[1], places[3], places[0], places[2]]
+    # Pictures of one name may lie in the folders of several subsets, or of several files.
+    own = f"{subset or file.stem}/"
+    folders = [f"images/{own}", *([own, "images/"] if subset else ["images/", own]), ""]
     drawn = {
         form: Drawn(file, form, partial(_shapes, _document(frame, elements)), frame.size)
         for form, elements in frame.elements.items()
     }
-    found = find_picture(root, places, str(file))
+    found = find_picture(root, [f"{folder}{name}" for folder in folders], str(file))
+    if found is not None and not subset and not split_name(file.stem):
+        name = found.relative_to(root).as_posix().removeprefix("images/")
     return Picture(file, picture_name(name), split, found, drawn)
 
 

@@ -23,6 +23,7 @@ from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_
 from agmm.datasets.classes import read_classes
 from agmm.datasets.images import IMAGE_SUFFIXES
 from agmm.datasets.listing import list_files
+from agmm.datasets.places import folder_splits
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -118,6 +119,50 @@ def split_by_folders(pictures: Mapping[str, Path]) -> dict[Key, Path]:
     """
     parts = {path: path.partition("/") for path in pictures}
     return {(split, name): pictures[path] for path, (split, _, name) in parts.items()}
+
+
+def pictures_by_split(folder: Path) -> dict[Key, Path]:
+    """List the pictures by their split: a folder as ``training/``, or "train" if there are none.
+
+    Args:
+        folder: Where they lie.
+
+    Returns:
+        Split and name to file.
+
+    Raises:
+        DataError: As for `list_pictures` and `in_usual_splits`.
+    """
+    pictures = list_pictures(folder)
+    if not any("/" in path for path in pictures):
+        return {("train", name): file for name, file in pictures.items()}
+    return split_by_folders(in_usual_splits(folder, pictures))
+
+
+def in_usual_splits(folder: Path, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Give paths their splits as we call them.
+
+    Args:
+        folder: Where the files lie.
+        files: Path below it to file.
+
+    Returns:
+        The same with "train/a" for "training/a"; a path without a folder is as it was.
+
+    Raises:
+        DataError: Two folders mean one split.
+
+    Example:
+        >>> in_usual_splits(Path("masks"), {"training/a": Path("masks/training/a.png")})
+        {'train/a': ...Path('masks/training/a.png')}
+    """
+    folders = sorted({path.partition("/")[0] for path in files if "/" in path})
+    splits = folder_splits(folder / name for name in folders)
+    parts = {path: path.partition("/") for path in files}
+    return {
+        f"{splits[folder / first]}/{name}" if name else path: files[path]
+        for path, (first, _, name) in parts.items()
+    }
 
 
 def _split_by_labels(images: Mapping[str, Path], labels: Labels) -> dict[Key, Path]:

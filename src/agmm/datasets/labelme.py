@@ -103,7 +103,7 @@ def read_labelme(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: A file that is not labelme's, a picture named twice or outside of the data
+        DataError: A file that is not labelme's, a picture named in two files or outside of the data
             folder, no picture at all, or bad classes.
     """
     files = list_files(root, (".json",))

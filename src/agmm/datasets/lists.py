@@ -1,6 +1,6 @@
 """Lists of pictures and their masks: one picture per line, with its mask or without."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,14 +24,16 @@ class Listed:
     mask: str | None
 
 
-def list_lines(path: Path) -> Iterator[tuple[int, str]]:
+def list_lines(path: Path, pictures: Container[str] = ()) -> Iterator[tuple[int, str]]:
     r"""Give the lines of a list that say something.
 
     Args:
         path: A text file.
+        pictures: Lines that name a picture, also if they start with "#".
 
     Returns:
-        Number of each line, from 1, and the line; not those that are empty or start with "#".
+        Number of each line, from 1, and the line; not those that are empty, or start with "#" and
+        name no picture.
 
     Raises:
         DataError: No such file, or no text.
@@ -42,10 +44,12 @@ def list_lines(path: Path) -> Iterator[tuple[int, str]]:
         >>> _ = path.write_text("# pictures\n\n a \n")
         >>> list(list_lines(path))
         [(3, 'a')]
+        >>> list(list_lines(path, {"# pictures"}))
+        [(1, '# pictures'), (3, 'a')]
     """
     for number, text in enumerate(read_text(path).splitlines(), start=1):
         line = text.strip()
-        if line and not line.startswith("#"):
+        if line and (line in pictures or not line.startswith("#")):
             yield number, line
 
 

@@ -4,20 +4,28 @@
 
     img_dir/SPLIT/NAME.jpg  ann_dir/SPLIT/NAME.png    mmsegmentation, with classes.txt
     [SPLIT/]images/NAME.jpg  [SPLIT/]masks/NAME.png   Datumaro, with [SPLIT/]dataset_meta.json
+    images/SPLIT/NAME.jpg    masks/SPLIT/NAME.png     or so, if one is named as a split, like "val"
 
-A mask has indices, or the colours of ``classes.txt`` or ``dataset_meta.json``; 255 is unlabelled. 0
-is a class like any other: what mmsegmentation calls ``reduce_zero_label`` is not done.
+The folder "training" is the split "train", "validation" "val". A mask has indices, or the
+colours of ``classes.txt`` or ``dataset_meta.json``; 255 is unlabelled. 0 is a class like any other:
+what mmsegmentation calls ``reduce_zero_label`` is not done.
 """
 
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_beside
-from agmm.datasets.classes import read_classes
-from agmm.datasets.folder import list_pictures, split_by_folders
+from agmm.datasets.beside import (
+    Label,
+    colored_by_masks,
+    index_png,
+    list_index_pngs,
+    read_beside,
+)
+from agmm.datasets.classes import Classes, read_classes
+from agmm.datasets.folder import in_usual_splits, pictures_by_split
 from agmm.datasets.listing import list_files
 from agmm.datasets.meta import read_meta
-from agmm.datasets.places import split_name
+from agmm.datasets.places import folder_splits, split_name
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -51,20 +59,13 @@ def read_mmseg(root: Path) -> Dataset:
         The records of all splits, sorted by name; all are in "train" if there are no folders.
 
     Raises:
-        DataError: No pictures, some in folders and some not, no or bad classes, or two labels of
-            one form for one picture.
+        DataError: No pictures, some in folders and some not, two folders of one split, no or bad
+            classes, or two labels of one form for one picture.
     """
     meta, masks = root / _META, root / "ann_dir"
     classes = read_meta(meta) if meta.is_file() else read_classes(root / "classes.txt")
     classes = colored_by_masks(classes, masks)
-    pictures = list_pictures(root / "img_dir")
-    if not any("/" in path for path in pictures):
-        pictures = {f"train/{name}": file for name, file in pictures.items()}
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(masks, "dense", classes),
-    }
-    return assembled(root, classes, split_by_folders(pictures), labels, splits_known=True)
+    return _assembled(root, classes, root / "img_dir", masks)
 
 
 def is_datumaro_pairs(root: Path) -> bool:
@@ -80,7 +81,7 @@ def is_datumaro_pairs(root: Path) -> bool:
         >>> is_datumaro_pairs(Path("a/folder/that/is/missing"))
         False
     """
-    return bool(_subsets(root))
+    return any(map(_fits, (root, *root.glob("[!.]*"))))
 
 
 def read_datumaro_pairs(root: Path) -> Dataset:
@@ -90,16 +91,17 @@ def read_datumaro_pairs(root: Path) -> Dataset:
         root: The data set's folder.
 
     Returns:
-        The records of all splits, sorted by name; without folders of splits all are in "train".
+        The records of all splits, sorted by name; without folders of splits, here or in
+        ``images/``, all are in "train".
 
     Raises:
-        DataError: No pictures, bad classes, splits with different ones, or two labels of one form
-            for one picture.
+        DataError: No pictures, two folders of one split, bad classes, splits with different ones,
+            or two labels of one form for one picture.
     """
     subsets = _subsets(root)
     if not subsets:
         raise DataError(f"{root / _META}: there is no such file beside images/ and masks/. Add it.")
-    metas = {folder: read_meta(folder / _META) for folder in subsets.values()}
+    metas = {folder: read_meta(folder / _META) for folder in subsets}
     first, classes = next(iter(metas.items()))
     for folder, other in metas.items():
         if other != classes:
@@ -108,9 +110,11 @@ def read_datumaro_pairs(root: Path) -> Dataset:
                 " the same classes."
             )
     classes = colored_by_masks(classes, first / "masks")
+    if first == root and any(split_name(path.name) for path in (root / "images").iterdir()):
+        return _assembled(root, classes, root / "images", root / "masks")
     images: dict[Key, Path] = {}
     labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
-    for split, folder in subsets.items():
+    for folder, split in subsets.items():
         images |= {(split, name): file for name, file in list_files(folder / "images").items()}
         masks = list_index_pngs(folder / "masks", "dense", classes)
         labels["dense"] |= {f"{split}/{name}": label for name, label in masks.items()}
@@ -119,15 +123,24 @@ def read_datumaro_pairs(root: Path) -> Dataset:
     return assembled(root, classes, images, labels, splits_known=True)
 
 
-def _subsets(root: Path) -> dict[str, Path]:
-    """Split to its folder."""
+def _assembled(root: Path, classes: Classes, pictures: Path, masks: Path) -> Dataset:
+    """Make a data set of a folder of pictures and one of masks, both with folders of splits."""
+    files = in_usual_splits(masks, list_files(masks))
+    labels: dict[Form, dict[str, Label]] = {
+        **read_beside(root, classes),
+        "dense": {path: index_png(file, "dense", classes) for path, file in files.items()},
+    }
+    return assembled(root, classes, pictures_by_split(pictures), labels, splits_known=True)
 
-    def fits(folder: Path) -> bool:
-        return (folder / _META).is_file() and all(
-            (folder / name).is_dir() for name in ("images", "masks")
-        )
 
-    if fits(root):
-        return {"train": root}
-    folders = sorted(path for path in root.glob("[!.]*") if fits(path))
-    return {split_name(folder.name) or folder.name: folder for folder in folders}
+def _fits(folder: Path) -> bool:
+    return (folder / _META).is_file() and all(
+        (folder / name).is_dir() for name in ("images", "masks")
+    )
+
+
+def _subsets(root: Path) -> dict[Path, str]:
+    """Folder to its split."""
+    if _fits(root):
+        return {root: "train"}
+    return folder_splits(path for path in sorted(root.glob("[!.]*")) if _fits(path))

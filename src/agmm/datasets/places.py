@@ -116,6 +116,33 @@ def split_name(subset: str) -> str | None:
     return _SPLITS.get(subset.casefold())
 
 
+def folder_splits(folders: Iterable[Path]) -> dict[Path, str]:
+    """Give the split that the name of each folder means, see `split_name`; any other is its own.
+
+    Args:
+        folders: Folders, one per split.
+
+    Returns:
+        Folder to split.
+
+    Raises:
+        DataError: Two of them mean one split.
+
+    Example:
+        >>> [*folder_splits([Path("training"), Path("monday")]).values()]
+        ['train', 'monday']
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        split = split_name(folder.name) or folder.name
+        if found.setdefault(split, folder) != folder:
+            raise DataError(
+                f"{found[split]} and {folder}: both are the split {split!r}, so that pictures of"
+                " one name would be taken for one. Join the two folders, or rename one."
+            )
+    return {folder: split for split, folder in found.items()}
+
+
 def _suffixes(name: str) -> list[str]:
     _, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path each would take 3x
     if suffix.lower() in IMAGE_SUFFIXES:

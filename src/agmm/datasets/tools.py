@@ -86,26 +86,16 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
         lies in ``masks/`` are dense masks too.
 
     Raises:
-        DataError: No picture is there, or one has two labels of one form or is in two splits.
+        DataError: No picture is there, two have one name, or one has two names, two labels of one
+            form or two splits.
     """
-    found = [picture for picture in pictures if picture.image is not None]
-    if not found:
+    images = _files(pictures)
+    if not images:
         first = f", such as {pictures[0].name!r} of {pictures[0].file}" if pictures else ""
         raise DataError(
             f"{root}: none of the {len(pictures)} pictures is there{first}. Put the pictures into"
             f" {root / 'images'}, or beside the file that names them."
         )
-    images: dict[Key, Path] = {}
-    split_of: dict[Path, str] = {}
-    for picture in found:
-        assert picture.image is not None
-        images[picture.split, picture.name] = picture.image
-        if split_of.setdefault(picture.image, picture.split) != picture.split:
-            raise DataError(
-                f"{picture.image}: is in two splits, {split_of[picture.image]} and"
-                f" {picture.split}, so that scores would be those of training pictures. Remove it"
-                " from one of them."
-            )
     beside = {
         **read_beside(root, classes),
         "dense": list_index_pngs(root / "masks", "dense", classes),
@@ -124,3 +114,34 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             own[form][key] = label
     labels = {form: joined(beside.get(form, {}), own[form]) for form in FORMS}
     return assembled(root, classes, images, labels, splits_known=True)
+
+
+def _files(pictures: Sequence[Picture]) -> dict[Key, Path]:
+    """Give the file of each picture that is there; no two are of one name, and none has two.
+
+    Two of one name are a.jpg and a.png, also if one of them is missing.
+    """
+    by_key: dict[Key, Picture] = {}
+    by_file: dict[Path, Picture] = {}
+    for picture in pictures:
+        first = by_key.setdefault((picture.split, picture.name), picture)
+        if first.image != picture.image:
+            files = (str(p.image or f"a missing one of {p.file}") for p in (first, picture))
+            raise DataError(
+                f"{' and '.join(files)}: two pictures of one name, {picture.name!r}, so that it is"
+                f" not clear whose labels are meant. Rename one, in {picture.file} too."
+            )
+        if picture.image is None:
+            continue
+        first = by_file.setdefault(picture.image, picture)
+        if first.split != picture.split:
+            raise DataError(
+                f"{picture.image}: is in two splits, {first.split} and {picture.split}, so that"
+                " scores would be those of training pictures. Remove it from one of them."
+            )
+        if first.name != picture.name:
+            raise DataError(
+                f"{picture.image}: is {first.name!r} of {first.file} and {picture.name!r} of"
+                f" {picture.file}, so that it would count as two pictures. Remove one of them."
+            )
+    return {key: picture.image for key, picture in by_key.items() if picture.image is not None}

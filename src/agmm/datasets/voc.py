@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agmm.datasets.assembly import Labels, labelled, labels_of, without_picture
 from agmm.datasets.beside import (
     Label,
     colored_by_masks,
@@ -109,22 +110,32 @@ def read_voc(root: Path) -> Dataset:
             for name, file in files.items()
             if name in listed
         }
-    splits = {
-        split: tuple(_record(name, images[name], labels) for name in sorted(names))
-        for split, names in lists.items()
-    }
-    unmatched = tuple(
-        Unmatched(name, label.file, form, None)
-        for form, found in labels.items()
-        for name, label in sorted(found.items())
-        if name not in images
-    )
+    splits, unmatched = _records(lists, images, labels)
     return Dataset(root, classes, splits, unmatched=unmatched)
 
 
-def _record(name: str, image: Path, labels: Mapping[Form, Mapping[str, Label]]) -> Record:
-    found = {form: of[name] for form, of in labels.items() if name in of}
-    return Record(name, image, {form: partial(label.read, image) for form, label in found.items()})
+def _records(
+    lists: Mapping[str, list[str]], images: Mapping[str, Path], labels: Labels
+) -> tuple[dict[str, tuple[Record, ...]], tuple[Unmatched, ...]]:
+    """The records of each split, and the labels without a picture; others may be in no list."""
+    splits: dict[str, tuple[Record, ...]] = {}
+    used: set[tuple[Form, str]] = set()
+    for split, names in lists.items():
+        records: list[Record] = []
+        for name in sorted(names):
+            in_split = f"{split}/{name}"  # this may be the name of another picture
+            places = (name,) if in_split in images else (in_split, name)
+            paths = labels_of(places, images[name], labels)
+            records.append(labelled(name, images[name], paths, labels))
+            used |= {*paths.items()}
+        splits[split] = tuple(records)
+    unmatched = tuple(
+        without_picture(path, label.file, form, {*splits})
+        for form, found in labels.items()
+        for path, label in sorted(found.items())
+        if path not in images and (form, path) not in used
+    )
+    return splits, unmatched
 
 
 def _read_classes(root: Path) -> Classes:

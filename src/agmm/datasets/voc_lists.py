@@ -7,7 +7,8 @@
     SegmentationClassAug/NAME.png         their masks, from the Semantic Boundaries Dataset
 
 A line may name files instead: ``/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png``; then this
-mask is taken. Else that of ``SegmentationClass/`` is, if there is one: it has borders of 255.
+mask is taken. Else that of ``SegmentationClass/`` is, if there is one: it has borders of 255. A
+line that starts with "#" is left out, unless it is the name of a picture.
 """
 
 from collections.abc import Mapping
@@ -96,7 +97,7 @@ def _read_list(
     """Read one list; puts the masks that it names into ``masks``."""
     listed: dict[str, Path] = {}
     names: dict[str, int] = {}
-    for number, line in list_lines(path):
+    for number, line in list_lines(path, images):
         where = f"{path}, line {number}"
         name, mask = _parse(line, where)
         if name not in images:
