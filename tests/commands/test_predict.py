@@ -179,6 +179,21 @@ def test_probabilities_are_written_beside_the_masks(
     np.testing.assert_allclose(probs, expected, atol=1e-3)
 
 
+def test_an_array_of_somebody_else_is_not_overwritten(
+    tiny_run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "masks/b.npy"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"a day's work")
+
+    with pytest.raises(DataError, match=r"b\.npy: exists already; give another --out"):
+        predict(tiny_run, pictures, out=theirs.parent, probabilities=True, device="cpu")
+
+    assert [path.name for path in theirs.parent.iterdir()] == ["b.npy"]
+    assert theirs.read_bytes() == b"a day's work"
+    predict(tiny_run, pictures / "b.jpg", out=theirs.parent, device="cpu")  # writes no array
+
+
 def test_options_reach_the_prediction(tiny_run: Path, pictures: Path, tmp_path: Path) -> None:
     picture = pictures / "b.jpg"
     predict(tiny_run, picture, out=tmp_path / "a", probabilities=True, device="cpu", flip=True)

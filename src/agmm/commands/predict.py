@@ -67,10 +67,14 @@ def predict(
         The pictures that were skipped, by path, with the reason.
 
     Raises:
-        AgmmError: If the run or a picture cannot be read, or two pictures would get one mask.
+        AgmmError: If the run or a picture cannot be read, two pictures would get one mask, or a
+            file that is to be written exists.
     """
     where = pick_device(device)
     targets = mask_paths(Path(images), Path(out))
+    if probabilities:
+        for target in targets.values():
+            keep_existing(target.with_suffix(".npy"))
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     options: dict[str, Any] = {
         "device": where,
