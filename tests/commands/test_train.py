@@ -166,6 +166,18 @@ def test_labels_that_the_data_set_does_not_have_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_training_on_a_gpu_that_is_not_there_leaves_no_folder(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match=r"^--accelerator gpu: torch finds no GPU here"):
+        command.train(tiny_config(tmp_path / "run", accelerator="gpu"))
+
+    assert not (tmp_path / "run").exists()
+
+
 class StopError(Exception):
     """The test has seen enough."""
 

@@ -22,6 +22,7 @@ from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
 from agmm.training.fit import fit, is_main_process, number_of_steps
+from agmm.training.hardware import check_devices
 from agmm.training.labelling import label_record
 from agmm.training.objectives import build_objective
 from agmm.training.pseudo import check_source, with_found_seeds, with_source
@@ -56,6 +57,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         AgmmError: If config, data or weights cannot be used, or the loss is not finite.
     """
     console = console or Console(stderr=True, quiet=not is_main_process())
+    check_devices(config.accelerator, config.devices)
     config = with_source(config)
     dataset = _open(config, console)
     check_source(config, dataset.split("train"), dataset.classes, console)
