@@ -160,7 +160,9 @@ def test_a_folder_with_other_things_is_not_written_to(tiny_config: Config, tmp_p
 def test_labels_that_the_data_set_does_not_have_are_refused(
     tiny_config: Config, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="no label of the form blocks"):
+    with pytest.raises(
+        DataError, match="has a label of the form blocks; found: points, scribbles, dense"
+    ):
         command.train(tiny_config(tmp_path / "run", labels=("blocks",)))
 
     assert not (tmp_path / "run").exists()

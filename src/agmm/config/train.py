@@ -178,6 +178,10 @@ class TrainConfig:
         for form in self.labels:
             if form not in FORMS:
                 raise ConfigError(f"labels: expected one of {', '.join(FORMS)}, got {form!r}")
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(
+                f"labels: expected each form once, got {','.join(self.labels)}; name it once"
+            )
         check_fields(self, _RULES)
         if self.method == "dense" and self.labels != ("dense",):
             raise ConfigError(
