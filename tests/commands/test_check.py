@@ -9,6 +9,7 @@ from PIL import Image
 
 from agmm.cli import main
 from agmm.commands.check import check
+from agmm.errors import ConfigError
 
 
 @pytest.fixture
@@ -169,3 +170,15 @@ def test_labels_of_other_names_are_told_one_by_one(
     assert main(["check", str(data), "--labels", "points"]) == 1
 
     assert "there is no picture 'elsewhere' for this label" in capsys.readouterr().out
+
+
+def test_a_folder_for_the_json_is_refused_before_anything_is_decoded(
+    data: Path, tmp_path: Path
+) -> None:
+    (data / "images/train/a.png").write_bytes(b"no picture")
+    (tmp_path / "note").touch()
+
+    with pytest.raises(ConfigError, match=r"--json .*: is a folder; name a file"):
+        check(data, json=tmp_path)
+    with pytest.raises(ConfigError, match=r"--json .*found\.json: .*; name a file elsewhere"):
+        check(data, json=tmp_path / "note/found.json")

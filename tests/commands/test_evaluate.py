@@ -144,6 +144,27 @@ def test_a_data_set_with_other_classes_is_refused(
         evaluate(tiny_run, root, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"json": Path()}, r"--json \.: is a folder; name a file"),
+        ({"tile": 0}, "tile: expected at least 1 pixel, got 0"),
+        ({"scales": (1.0, 0.0)}, "scales: expected one or more factors above 0"),
+        ({}, "sky, road, wall, but .* sky, wall, road"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_decoded(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    root = shutil.copytree(tiny_data, tmp_path / "data")
+    (root / "images/val/e.png").write_bytes(b"no picture")
+    if not options:
+        (root / "classes.txt").write_text("sky\nroad\nwall\n")
+
+    with pytest.raises(ConfigError, match=told):
+        evaluate(tiny_run, root, device="cpu", **options)
+
+
 def test_a_bad_picture_stops_or_is_skipped_and_listed(
     tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,19 @@ def test_a_run_is_not_overwritten(tiny_config: Config, tiny_run: Path) -> None:
     assert (tiny_run / "checkpoints/last.ckpt").stat() == before
 
 
+def test_a_taken_folder_is_refused_before_the_pictures_are_decoded(
+    tiny_config: Config, tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(tiny_data, tmp_path / "data")
+    (root / "images/train/a.png").write_bytes(b"no picture")
+    (tmp_path / "thesis.txt").touch()
+
+    with pytest.raises(ConfigError, match="holds a run already; give --resume"):
+        command.train(tiny_config(tiny_run, data=root))
+    with pytest.raises(ConfigError, match=r"thesis\.txt: not empty and no run"):
+        command.train(tiny_config(tmp_path / "thesis.txt", data=root))
+
+
 def test_a_folder_with_other_things_is_not_written_to(tiny_config: Config, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from agmm.commands.check_report import as_plain, show
-from agmm.commands.common import check_forms, check_needs, training_needs
+from agmm.commands.common import check_forms, check_needs, check_target, training_needs
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets import check as datasets_check
@@ -56,6 +56,8 @@ def check(
     """
     if labels:
         check_forms("--labels", labels)
+    if json is not None:
+        check_target("--json", Path(json))
     dataset = read_dataset(data, format=format, mapping=mapping)
     required = _required(dataset, labels)
     check_needs(dataset, required)

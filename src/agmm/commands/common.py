@@ -1,5 +1,6 @@
 """What several commands need."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -196,6 +197,32 @@ def require_empty(folder: Path | str) -> None:
     path = Path(folder)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise DataError(f"{path}: not empty; remove it, or give another --out")
+
+
+def check_target(option: str, target: Path) -> None:
+    """Make sure that a file can be written, before what is to be written is worked out.
+
+    Its folder is made.
+
+    Args:
+        option: The option that names the file.
+        target: The file.
+
+    Raises:
+        ConfigError: If it is a folder, or lies where nothing can be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option} {target}: {error}; name a file elsewhere") from error
+    if target.is_dir():
+        raise ConfigError(
+            f"{option} {target}: is a folder; name a file, as {target / 'found.json'}"
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise ConfigError(
+            f"{option} {target}: nothing can be written to {target.parent}; name a file elsewhere"
+        )
 
 
 def keep_existing(target: Path) -> None:

@@ -26,7 +26,7 @@ from agmm.training.hardware import check_devices
 from agmm.training.labelling import label_record
 from agmm.training.objectives import build_objective
 from agmm.training.pseudo import check_source, with_found_seeds, with_source
-from agmm.training.run import Run, load_run, prepare_run_folder, write_json
+from agmm.training.run import Run, check_run_folder, load_run, prepare_run_folder, write_json
 from agmm.training.seeding import SEEDS
 
 EXAMPLES = """
@@ -59,6 +59,8 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     console = console or Console(stderr=True, quiet=not is_main_process())
     check_devices(config.accelerator, config.devices)
     config = with_source(config)
+    if is_main_process():
+        check_run_folder(config)
     dataset = _open(config, console)
     check_source(config, dataset.split("train"), dataset.classes, console)
     val_records = dataset.splits.get("val", ())

@@ -71,7 +71,7 @@ def predict_probabilities(
         >>> predict_probabilities(model, image, device="cpu", tile=32).shape
         torch.Size([3, 40, 60])
     """
-    _check_options(image_scale, tile, overlap, scales, batch_size)
+    check_options(image_scale, tile, overlap, scales, batch_size)
     height, width = image.shape[:2]
     # Made outside of inference mode, so that the caller may change it or train on it.
     mean = torch.zeros(model.num_classes, height, width)
@@ -143,7 +143,7 @@ def predict_classes(
         >>> [part.shape for part in rows]
         [(8, 60), (32, 60)]
     """
-    _check_options(image_scale, tile, overlap, [scale], batch_size)
+    check_options(image_scale, tile, overlap, [scale], batch_size)
     with eval_mode(model), eval_mode(objective), torch.inference_mode():
         blocks = _blocks(
             model,
@@ -238,13 +238,21 @@ def _probabilities(
         yield probs.cpu()
 
 
-def _check_options(
-    image_scale: float,
-    tile: int | None,
-    overlap: float,
-    scales: Sequence[float],
-    batch_size: int | None,
+def check_options(
+    image_scale: float = 1.0,
+    tile: int | None = 1024,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    batch_size: int | None = None,
 ) -> None:
+    """Make sure that the arguments of a prediction are in their ranges.
+
+    Raises:
+        ConfigError: If one is not.
+
+    Example:
+        >>> check_options(tile=64, scales=(0.75, 1.0))
+    """
     if not image_scale > 0:
         raise ConfigError(f"image_scale: expected a factor above 0, got {image_scale}; use 1.0")
     if tile is not None and tile < 1:
