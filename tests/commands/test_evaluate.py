@@ -148,8 +148,11 @@ def test_a_data_set_with_other_classes_is_refused(
     ("options", "told"),
     [
         ({"json": Path()}, r"--json \.: is a folder; name a file"),
-        ({"tile": 0}, "tile: expected at least 1 pixel, got 0"),
-        ({"scales": (1.0, 0.0)}, "scales: expected one or more factors above 0"),
+        ({"tile": 0}, "tile: expected at least 1 pixel, got 0; use 1024, or a side longer"),
+        (
+            {"scales": (1.0, 0.0)},
+            r"scales: expected one or more factors above 0, got 1\.0 0\.0; use 1\.0",
+        ),
         ({}, "sky, road, wall, but .* sky, wall, road"),
     ],
 )

@@ -103,6 +103,15 @@ def test_a_recipe_by_its_name(asked: Config) -> None:
     assert result == from_plain({**values, **plain})
 
 
+def test_a_recipe_without_its_name_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *REQUIRED, "--recipe"]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("agmm train: ")
+    assert "--recipe" in error
+    assert error.endswith("see 'agmm train --help'\n")
+
+
 def test_a_recipe_in_a_config_file_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """``agmm train``: from labels to a run folder."""
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -193,9 +194,11 @@ def main(name: str, arguments: Sequence[str]) -> None:
     """Run the command with the words of its command line."""
     parser = build_parser(name, TrainConfig, EXAMPLES)
     parser.add_argument("--recipe", help="name of a recipe, or a YAML file: defaults for the rest")
-    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     words.add_argument("--recipe")
-    recipe = words.parse_known_args(list(arguments))[0].recipe
+    recipe = None
+    with contextlib.suppress(argparse.ArgumentError):  # the parser itself will tell
+        recipe = words.parse_known_args(list(arguments))[0].recipe
     first = recipe_words(recipe) if recipe else []
     values: dict[str, Any] = parse(parser, [*first, *arguments])
     if values.pop("recipe") != recipe:

@@ -257,13 +257,15 @@ def check_options(
         raise ConfigError(f"image_scale: expected a factor above 0, got {image_scale}; use 1.0")
     if tile is not None and tile < 1:
         raise ConfigError(
-            f"tile: expected at least 1 pixel, got {tile}; pass None to predict pictures whole"
+            f"tile: expected at least 1 pixel, got {tile}; use 1024, or a side longer than the"
+            " pictures' to predict them whole"
         )
     if not 0 <= overlap < 1:
         raise ConfigError(f"overlap: expected a share in [0, 1), got {overlap}; use 0.25")
     if not scales or not all(scale > 0 for scale in scales):
         raise ConfigError(
-            f"scales: expected one or more factors above 0, got {list(scales)}; use [1.0]"
+            f"scales: expected one or more factors above 0, got"
+            f" {' '.join(map(str, scales)) or 'none'}; use 1.0"
         )
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size: expected at least 1 tile, got {batch_size}; use 1")
