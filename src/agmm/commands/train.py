@@ -12,7 +12,7 @@ from rich.console import Console
 from agmm.commands.common import pick_device, training_needs, usable_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.parsing import build_parser, parse, recipe_words
-from agmm.config import Checkpoint, TrainConfig, from_plain
+from agmm.config import Checkpoint, TrainConfig, from_plain, with_full_paths
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
@@ -59,7 +59,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     """
     console = console or Console(stderr=True, quiet=not is_main_process())
     check_devices(config.accelerator, config.devices)
-    config = with_source(config)
+    config = with_source(with_full_paths(config))
     if is_main_process():
         check_run_folder(config)
     dataset = _open(config, console)

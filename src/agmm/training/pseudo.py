@@ -156,7 +156,8 @@ def with_found_seeds(
     With ``config.pseudo.source`` the guesses are pseudo labels. Those of a run are made with the
     labels, and the seeds, that it was trained from: ``folder/pseudo/NAME.png``, unless they are
     there already; its own seeds are copied to ``folder/first``. A stage that was stopped goes on
-    where it was. Pictures whose dense mask is trained from need none. Without a source, see
+    where it was. Where the source is gone, those of ``earlier`` are taken as they are. Pictures
+    whose dense mask is trained from need none. Without a source, see
     `agmm.training.seeding.with_seeds`, which also explains the arguments.
 
     Returns:
@@ -177,6 +178,9 @@ def with_found_seeds(
             classify=classify,
             earlier=earlier,
         )
+    if earlier is not None and not (_is_run(source) or (source / "masks").is_dir()):
+        _check_kept(config, source, earlier / PSEUDO, records)
+        return _guessing_all(config, earlier / PSEUDO, records, classes)
     if not _is_run(source):
         return _with_given(config, source, records, classes)
     open_ones = [record for record in records if _needs_guess(record, config.labels)]
@@ -201,12 +205,31 @@ def with_found_seeds(
         markup=False,
         soft_wrap=True,
     )
+    return _guessing_all(config, folder / PSEUDO, records, classes)
+
+
+def _guessing_all(
+    config: TrainConfig, folder: Path, records: Sequence[Record], classes: Classes
+) -> tuple[Record, ...]:
+    """Let the records guess what the pseudo labels in a folder say."""
     result = []
     for record in records:
         needed = _needs_guess(record, config.labels)
-        files = [seed_file(folder / PSEUDO, record.name)] if needed else []
+        files = [seed_file(folder, record.name)] if needed else []
         result.append(guessing(record, files, classes, config.cam))
     return tuple(result)
+
+
+def _check_kept(config: TrainConfig, source: Path, folder: Path, records: Sequence[Record]) -> None:
+    """Make sure that a run has pseudo labels of its own, where what they were made by is gone."""
+    for record in records:
+        if _needs_guess(record, config.labels):
+            file = seed_file(folder, record.name)
+            if not file.is_file():
+                raise DataError(
+                    f"{file}: no such pseudo label, and {source}, from which it could be made, is"
+                    " no run and no folder of pseudo labels any more. Put that back."
+                )
 
 
 def _stage(run: Run, threshold: float) -> tuple[Make, str]:
