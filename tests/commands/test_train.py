@@ -157,6 +157,33 @@ def test_a_run_is_not_overwritten(tiny_config: Config, tiny_run: Path) -> None:
     assert (tiny_run / "checkpoints/last.ckpt").stat() == before
 
 
+def test_a_finished_run_is_left_as_it_is(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+
+    run = command.train(tiny_config(path, resume=True))
+
+    assert run.step == load_run(tiny_run).step
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_a_run_that_was_stopped_before_its_scores_gets_them_from_the_data_as_named_now(
+    tiny_config: Config, tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    expected = (path / "metrics.json").read_bytes()
+    (path / "metrics.json").unlink()
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace(str(tiny_data), str(tmp_path / "moved")))
+
+    command.train(tiny_config(path, resume=True, overlays=2))
+
+    assert (path / "metrics.json").read_bytes() == expected
+    assert len(list((path / "overlays").iterdir())) == 2
+
+
 def test_a_taken_folder_is_refused_before_the_pictures_are_decoded(
     tiny_config: Config, tiny_run: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,15 @@ from agmm.training.hardware import check_devices
 from agmm.training.labelling import label_record
 from agmm.training.objectives import build_objective
 from agmm.training.pseudo import check_source, with_found_seeds, with_source
-from agmm.training.run import Run, check_run_folder, load_run, prepare_run_folder, write_json
+from agmm.training.run import (
+    Run,
+    check_run_folder,
+    checkpoint_path,
+    load_run,
+    prepare_run_folder,
+    reached_step,
+    write_json,
+)
 from agmm.training.seeding import SEEDS
 
 EXAMPLES = """
@@ -65,11 +73,14 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     dataset = _open(config, console)
     check_source(config, dataset.split("train"), dataset.classes, console)
     val_records = dataset.splits.get("val", ())
+    max_steps = number_of_steps(config, len(dataset.split("train")))
+    if config.resume and _is_finished(config, max_steps, validates=bool(val_records)):
+        console.print(f"{config.out}: finished already", markup=False, soft_wrap=True)
+        return load_run(config.out)
     k = len(dataset.classes.names)
     model = build_segmenter(
         config.decoder, config.encoder, config.encoder_weights, k, seed=config.seed
     )
-    max_steps = number_of_steps(config, len(dataset.split("train")))
     objective = build_objective(
         config.method,
         k,
@@ -98,8 +109,16 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     fit(config, train_records, val_records, model, objective, dataset.classes.background, console)
     run = load_run(config.out)
     if is_main_process():
-        _finish(run, dataset, console)
+        _finish(config, run, dataset, console)
     return run
+
+
+def _is_finished(config: TrainConfig, max_steps: int, *, validates: bool) -> bool:
+    """Whether a run has taken all its steps, and was scored and drawn after the last."""
+    last = checkpoint_path(config.out, "last")
+    written = last.is_file() and (not validates or (config.out / "metrics.json").is_file())
+    drawn = not config.overlays or (config.out / "overlays").is_dir()
+    return written and drawn and reached_step(last) >= max_steps
 
 
 def _trained_from(config: TrainConfig) -> str:
@@ -123,9 +142,8 @@ def _open(config: TrainConfig, console: Console) -> Dataset:
     )
 
 
-def _finish(run: Run, dataset: Dataset, console: Console) -> None:
+def _finish(config: TrainConfig, run: Run, dataset: Dataset, console: Console) -> None:
     """Scores of both checkpoints and overlays; what a person looks at first."""
-    config = run.config
     if "val" in dataset.splits:
         names, last_run = dataset.classes.names, load_run(config.out, checkpoint="last")
         best = _score(config, "best")
