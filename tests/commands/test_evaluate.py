@@ -110,16 +110,30 @@ def test_a_class_that_is_nowhere_is_null_in_the_file(
     for path in (root / "masks/val").iterdir():
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
 
-    def only_sky(*_: object, **__: object) -> torch.Tensor:
-        return torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 48, 64)
+    def only_sky(*_: object, **__: object) -> np.ndarray:
+        return np.zeros((48, 64), np.uint8)
 
-    monkeypatch.setattr("agmm.commands.evaluate.predict_probabilities", only_sky)
+    monkeypatch.setattr("agmm.commands.evaluate.predict_mask", only_sky)
 
     scores = evaluate(tiny_run, root, device="cpu", json=tmp_path / "scores.json")
 
     values = json.loads((tmp_path / "scores.json").read_text())
     assert values["iou"] == {"sky": 1.0, "wall": None, "road": None}
     assert scores.miou == 1
+
+
+def test_at_one_scale_no_picture_of_probabilities_is_held(
+    tiny_run: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"device": "cpu", "flip": True, "tile": 40}
+    twice = evaluate(tiny_run, tiny_data, scales=(1.0, 1.0), **options)  # by their mean
+
+    def held(*_: object, **__: object) -> None:
+        pytest.fail("all probabilities were held")
+
+    monkeypatch.setattr("agmm.inference.predict.predict_probabilities", held)
+
+    assert evaluate(tiny_run, tiny_data, **options) == twice
 
 
 def test_any_split_with_masks_can_be_scored(tiny_run: Path, tiny_data: Path) -> None:

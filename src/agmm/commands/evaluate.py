@@ -22,7 +22,7 @@ from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
-from agmm.inference.predict import check_options, predict_probabilities
+from agmm.inference.predict import check_options, predict_mask
 from agmm.training.run import load_run, write_json
 
 EXAMPLES = """
@@ -87,7 +87,7 @@ def evaluate(
     total = torch.zeros(k, k, dtype=torch.int64)
     for index in tracked(range(len(pictures)), "evaluating", console):
         image, truth = pictures[index]
-        probs = predict_probabilities(
+        mask = predict_mask(
             loaded.model,
             image,
             objective=loaded.objective,
@@ -96,7 +96,8 @@ def evaluate(
             flip=flip,
             **options,
         )
-        total += confusion_matrix(probs.argmax(0), torch.from_numpy(truth).long(), k)
+        found, expected = (torch.from_numpy(classes).long() for classes in (mask, truth))
+        total += confusion_matrix(found, expected, k)
     result = scores(total)
     if json is not None:
         about = {"run": str(run), "checkpoint": checkpoint, "step": loaded.step, "split": split}

@@ -160,6 +160,40 @@ def predict_classes(
             write(_classes(band, picture.width))
 
 
+def predict_mask(
+    model: Segmenter, image: ImageArray, *, scales: Sequence[float] = (1.0,), **options: Any
+) -> MaskArray:
+    """Most probable class at every pixel of a picture in memory.
+
+    At one scale no more than a band of probabilities is held; with several it is all of them.
+
+    Args:
+        model: As for `predict_probabilities`.
+        image: RGB, 0 to 255, "H W 3".
+        scales: Sizes at which to predict, relative to the training's; each above 0.
+        options: The others of `predict_probabilities`.
+
+    Returns:
+        The argmax of `predict_probabilities`, uint8, "H W".
+
+    Raises:
+        ConfigError: An argument outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from agmm.models.segmenter import build_segmenter
+        >>> model = build_segmenter("fpn", "resnet18", "none", num_classes=3)
+        >>> predict_mask(model, np.zeros((40, 60, 3), np.uint8), device="cpu").shape
+        (40, 60)
+    """
+    if len(scales) != 1:
+        probs = predict_probabilities(model, image, scales=scales, **options)
+        return probs.argmax(0).byte().numpy()
+    rows: list[MaskArray] = []
+    predict_classes(model, whole_picture(image), rows.append, scale=scales[0], **options)
+    return np.concatenate(rows)
+
+
 def _classes(blocks: Iterable[Block], width: int) -> MaskArray:
     """The classes of a band of blocks, which come from left to right."""
     parts = [(block.left, block.probs.max(0).indices.byte().numpy()) for block in blocks]
