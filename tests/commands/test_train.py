@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from agmm.cli import main
 from agmm.commands import train as command
@@ -182,6 +183,20 @@ def test_a_run_that_was_stopped_before_its_scores_gets_them_from_the_data_as_nam
 
     assert (path / "metrics.json").read_bytes() == expected
     assert len(list((path / "overlays").iterdir())) == 2
+
+
+def test_a_picture_that_would_need_much_memory_is_not_drawn(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(path / "overlays")
+    monkeypatch.setattr(command, "MOST_VALUES", 48 * 64 * 3 - 1)
+    console = Console(record=True, width=500)
+
+    command.train(tiny_config(path, resume=True), console)
+
+    assert list((path / "overlays").iterdir()) == []
+    assert "no overlay of " in console.export_text()
 
 
 def test_a_taken_folder_is_refused_before_the_pictures_are_decoded(

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from agmm.commands.evaluate import evaluate
 from agmm.commands.parsing import build_parser, parse, recipe_words
 from agmm.config import Checkpoint, TrainConfig, from_plain, with_full_paths
 from agmm.data.dataset import dense_mask, read_supervision
-from agmm.datasets.images import read_image
+from agmm.datasets.images import image_size, read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
@@ -46,6 +47,9 @@ agmm train photos --labels scribbles --recipe camvid --method partial-ce --out r
 agmm train photos --labels pseudo:runs/first --pseudo.threshold 0.8 --out runs/second
 agmm train photos --labels scribbles --out runs/first --resume
 """
+
+MOST_VALUES = 100_000_000
+"""Pixels times classes of the largest picture that is drawn, for which 2.7 GB are needed."""
 
 
 def train(config: TrainConfig, console: Console | None = None) -> Run:
@@ -166,9 +170,20 @@ def _finish(config: TrainConfig, run: Run, dataset: Dataset, console: Console) -
     chosen = dataset.split("train")[
         :: max(1, len(dataset.split("train")) // max(1, config.overlays))
     ]
+    folder = config.out / "overlays"
+    folder.mkdir(exist_ok=True)
     for record in chosen[: config.overlays]:
+        values = math.prod(image_size(record.image)) * len(dataset.classes)
+        if values > MOST_VALUES:
+            console.print(
+                f"no overlay of {record.image}: pixels times classes are {values:,}, and it would"
+                f" need much memory above {MOST_VALUES:,}",
+                markup=False,
+                soft_wrap=True,
+            )
+            continue
         file = record.name.replace("/", "_") + ".png"
-        write_png(config.out / "overlays" / file, draw_overlay(run, record))
+        write_png(folder / file, draw_overlay(run, record))
 
 
 def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:
