@@ -51,6 +51,7 @@ CHOICES = ("format", "method", "optimizer", "precision", "accelerator")
         *(("crop", value) for value in ((0, 5), (5, -1), (5,), (5, 5, 5), (2.5, 4), 5)),
         *(("scale", value) for value in ((0, 1), (2, 1), (1,), (1, math.inf), (1, math.nan), 1)),
         *(("labels", value) for value in ((), ("clicks",), ("points", "box"), "points")),
+        ("labels", ("points", "boxes", "points")),
         *(("data", value) for value in ("folder", None)),
         *(("out", value) for value in ("folder", None)),
         *(("seeds", value) for value in ("folder", None, ("folder",), Path("folder"))),

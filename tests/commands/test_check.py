@@ -9,6 +9,7 @@ from PIL import Image
 
 from agmm.cli import main
 from agmm.commands.check import check
+from agmm.errors import ConfigError
 
 
 @pytest.fixture
@@ -136,3 +137,48 @@ def test_classes_are_mapped(data: Path, tmp_path: Path) -> None:
     assert dataset.classes.names == ("background", "thing")
     assert report.counts["train"]["tags"].per_class == (0, 4)
     assert report.counts["train"]["boxes"].per_class == (0, 5)
+
+
+@pytest.mark.parametrize("labels", ["scribles", "boxes,clicks", "boxes,boxes", ""])
+def test_a_form_that_there_is_not_is_wrong_use(
+    boxed_data: Path, capsys: pytest.CaptureFixture[str], labels: str
+) -> None:
+    assert main(["check", str(boxed_data), "--labels", labels]) == 2
+
+    error = capsys.readouterr().err
+    assert "--labels: expected some of points, scribbles, blocks, boxes, tags, dense" in error
+    assert f"got {labels!r}" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_forms_that_no_picture_has_are_told_once(
+    boxed_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(boxed_data), "--labels", "points,blocks"]) == 1
+
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "no picture of the split 'train' has a label of the form points or blocks" in error
+    assert "found: boxes, tags, dense" in error
+
+
+def test_labels_of_other_names_are_told_one_by_one(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "points").mkdir()
+    (data / "points/elsewhere.png").write_bytes((data / "masks/train/a.png").read_bytes())
+
+    assert main(["check", str(data), "--labels", "points"]) == 1
+
+    assert "there is no picture 'elsewhere' for this label" in capsys.readouterr().out
+
+
+def test_a_folder_for_the_json_is_refused_before_anything_is_decoded(
+    data: Path, tmp_path: Path
+) -> None:
+    (data / "images/train/a.png").write_bytes(b"no picture")
+    (tmp_path / "note").touch()
+
+    with pytest.raises(ConfigError, match=r"--json .*: is a folder; name a file"):
+        check(data, json=tmp_path)
+    with pytest.raises(ConfigError, match=r"--json .*found\.json: .*; name a file elsewhere"):
+        check(data, json=tmp_path / "note/found.json")

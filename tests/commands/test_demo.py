@@ -63,3 +63,20 @@ def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
         command.demo(out=tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--steps", "0", "a whole number above 0"),
+        ("--seed", "-1", "a whole number from 0 to 2**32 - 1"),
+    ],
+)
+def test_an_option_is_refused_by_its_name_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, expected: str
+) -> None:
+    assert main(["demo", "--out", str(tmp_path / "demo"), option, value]) == 2
+
+    error = capsys.readouterr().err
+    assert error == f"agmm demo: {option}: expected {expected}, got {value}\n"
+    assert not (tmp_path / "demo").exists()

@@ -110,16 +110,30 @@ def test_a_class_that_is_nowhere_is_null_in_the_file(
     for path in (root / "masks/val").iterdir():
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
 
-    def only_sky(*_: object, **__: object) -> torch.Tensor:
-        return torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 48, 64)
+    def only_sky(*_: object, **__: object) -> np.ndarray:
+        return np.zeros((48, 64), np.uint8)
 
-    monkeypatch.setattr("agmm.commands.evaluate.predict_probabilities", only_sky)
+    monkeypatch.setattr("agmm.commands.evaluate.predict_mask", only_sky)
 
     scores = evaluate(tiny_run, root, device="cpu", json=tmp_path / "scores.json")
 
     values = json.loads((tmp_path / "scores.json").read_text())
     assert values["iou"] == {"sky": 1.0, "wall": None, "road": None}
     assert scores.miou == 1
+
+
+def test_at_one_scale_no_picture_of_probabilities_is_held(
+    tiny_run: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"device": "cpu", "flip": True, "tile": 40}
+    twice = evaluate(tiny_run, tiny_data, scales=(1.0, 1.0), **options)  # by their mean
+
+    def held(*_: object, **__: object) -> None:
+        pytest.fail("all probabilities were held")
+
+    monkeypatch.setattr("agmm.inference.predict.predict_probabilities", held)
+
+    assert evaluate(tiny_run, tiny_data, **options) == twice
 
 
 def test_any_split_with_masks_can_be_scored(tiny_run: Path, tiny_data: Path) -> None:
@@ -142,6 +156,30 @@ def test_a_data_set_with_other_classes_is_refused(
 
     with pytest.raises(ConfigError, match=r"sky, road, wall, but .* sky, wall, road"):
         evaluate(tiny_run, root, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"json": Path()}, r"--json \.: is a folder; name a file"),
+        ({"tile": 0}, "tile: expected at least 1 pixel, got 0; use 1024, or a side longer"),
+        (
+            {"scales": (1.0, 0.0)},
+            r"scales: expected one or more factors above 0, got 1\.0 0\.0; use 1\.0",
+        ),
+        ({}, "sky, road, wall, but .* sky, wall, road"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_decoded(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    root = shutil.copytree(tiny_data, tmp_path / "data")
+    (root / "images/val/e.png").write_bytes(b"no picture")
+    if not options:
+        (root / "classes.txt").write_text("sky\nroad\nwall\n")
+
+    with pytest.raises(ConfigError, match=told):
+        evaluate(tiny_run, root, device="cpu", **options)
 
 
 def test_a_bad_picture_stops_or_is_skipped_and_listed(

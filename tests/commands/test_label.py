@@ -216,6 +216,21 @@ def test_pictures_without_the_labels_of_the_training_stop_or_are_skipped(
     assert f"skipped {root}/images/train/c.png: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["masks/c.png", "confidence/a.png", "about.json"])
+def test_a_file_of_somebody_else_stops_before_anything_is_decoded(
+    run: Run, tiny_data: Path, tmp_path: Path, name: str
+) -> None:
+    root, out = shutil.copytree(tiny_data, tmp_path / "data"), tmp_path / "pseudo"
+    (root / "images/train/a.png").write_bytes(b"no picture")
+    (out / name).parent.mkdir(parents=True)
+    (out / name).touch()
+
+    with pytest.raises(DataError, match=f"{name}: exists already"):
+        label(run.path, root, out=out, device="cpu")
+
+    assert [path for path in out.rglob("*") if path.is_file()] == [out / name]
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.1])
 def test_a_threshold_that_is_no_share_is_refused(
     run: Run, tiny_data: Path, tmp_path: Path, threshold: float

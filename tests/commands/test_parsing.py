@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from jsonargparse import ArgumentParser
 
 from agmm.commands.parsing import (
@@ -274,9 +275,48 @@ def test_debug_prints_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "DataError: no such file" in capsys.readouterr().err
 
 
-def test_a_defect_of_the_program_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_command(module_that_raises(ZeroDivisionError()), "shout", [])
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a"),
+            " (tried to allocate 2.00 GiB)",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate"
+                " memory: you tried to allocate 8000000000 bytes. Error code 12"
+            ),
+            " (tried to allocate 8000000000 bytes)",
+        ),
+        (MemoryError(), ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("train", "--image-scale"),
+        ("train", "--overlays 0"),
+        ("evaluate", "--tile"),
+        ("predict", "--tile"),
+        ("label", "--device cpu"),
+    ],
+)
+def test_too_little_memory_is_a_failure_with_a_remedy(
+    error: Exception, asked: str, name: str, remedy: str
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        run_command(module_that_raises(error), name, [])
+
+    assert caught.value.exit_code == 1
+    assert str(caught.value).startswith(f"too little memory{asked}: ")
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), RuntimeError("shapes do not fit")])
+def test_a_defect_of_the_program_is_not_hidden(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run_command(module_that_raises(error), "shout", [])
 
 
 def test_help_ends_with_its_own_exit_code() -> None:

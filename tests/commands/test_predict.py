@@ -179,6 +179,21 @@ def test_probabilities_are_written_beside_the_masks(
     np.testing.assert_allclose(probs, expected, atol=1e-3)
 
 
+def test_an_array_of_somebody_else_is_not_overwritten(
+    tiny_run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "masks/b.npy"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"a day's work")
+
+    with pytest.raises(DataError, match=r"b\.npy: exists already; give another --out"):
+        predict(tiny_run, pictures, out=theirs.parent, probabilities=True, device="cpu")
+
+    assert [path.name for path in theirs.parent.iterdir()] == ["b.npy"]
+    assert theirs.read_bytes() == b"a day's work"
+    predict(tiny_run, pictures / "b.jpg", out=theirs.parent, device="cpu")  # writes no array
+
+
 def test_options_reach_the_prediction(tiny_run: Path, pictures: Path, tmp_path: Path) -> None:
     picture = pictures / "b.jpg"
     predict(tiny_run, picture, out=tmp_path / "a", probabilities=True, device="cpu", flip=True)
@@ -260,6 +275,35 @@ def test_a_broken_picture_stops(tiny_run: Path, pictures: Path, tmp_path: Path) 
 
     with pytest.raises(DataError, match=r"broken\.png"):
         predict(tiny_run, pictures, out=tmp_path / "masks", device="cpu")
+
+
+def test_after_a_broken_picture_it_is_told_how_to_go_on(
+    tiny_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "aa.png").write_bytes(b"no picture")
+    out = tmp_path / "masks"
+
+    assert main(["predict", str(tiny_run), str(pictures), "--out", str(out)]) == 1
+
+    error = capsys.readouterr().err
+    assert "aa.png: cannot be read as a picture" in error
+    assert f"give --skip-bad; 1 mask in {out} was written before: remove what is there" in error
+    assert [path.name for path in out.iterdir()] == ["a.png"]
+
+
+def test_pictures_that_are_all_broken_are_a_failure(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"no picture")
+
+    words = ["predict", str(tiny_run), str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--skip-bad"]) == 1
+
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'in'}: no mask was written, as none of the 2 pictures can be" in error
+    assert "a.png: cannot be read as a picture" in error
 
 
 def test_a_broken_picture_is_skipped_and_listed_where_that_is_wished(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from agmm.cli import main
 from agmm.commands import train as command
@@ -103,6 +104,15 @@ def test_a_recipe_by_its_name(asked: Config) -> None:
     assert result == from_plain({**values, **plain})
 
 
+def test_a_recipe_without_its_name_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *REQUIRED, "--recipe"]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("agmm train: ")
+    assert "--recipe" in error
+    assert error.endswith("see 'agmm train --help'\n")
+
+
 def test_a_recipe_in_a_config_file_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +158,60 @@ def test_a_run_is_not_overwritten(tiny_config: Config, tiny_run: Path) -> None:
     assert (tiny_run / "checkpoints/last.ckpt").stat() == before
 
 
+def test_a_finished_run_is_left_as_it_is(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+
+    run = command.train(tiny_config(path, resume=True))
+
+    assert run.step == load_run(tiny_run).step
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_a_run_that_was_stopped_before_its_scores_gets_them_from_the_data_as_named_now(
+    tiny_config: Config, tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    expected = (path / "metrics.json").read_bytes()
+    (path / "metrics.json").unlink()
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace(str(tiny_data), str(tmp_path / "moved")))
+
+    command.train(tiny_config(path, resume=True, overlays=2))
+
+    assert (path / "metrics.json").read_bytes() == expected
+    assert len(list((path / "overlays").iterdir())) == 2
+
+
+def test_a_picture_that_would_need_much_memory_is_not_drawn(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(path / "overlays")
+    monkeypatch.setattr(command, "MOST_VALUES", 48 * 64 * 3 - 1)
+    console = Console(record=True, width=500)
+
+    command.train(tiny_config(path, resume=True), console)
+
+    assert list((path / "overlays").iterdir()) == []
+    assert "no overlay of " in console.export_text()
+
+
+def test_a_taken_folder_is_refused_before_the_pictures_are_decoded(
+    tiny_config: Config, tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(tiny_data, tmp_path / "data")
+    (root / "images/train/a.png").write_bytes(b"no picture")
+    (tmp_path / "thesis.txt").touch()
+
+    with pytest.raises(ConfigError, match="holds a run already; give --resume"):
+        command.train(tiny_config(tiny_run, data=root))
+    with pytest.raises(ConfigError, match=r"thesis\.txt: not empty and no run"):
+        command.train(tiny_config(tmp_path / "thesis.txt", data=root))
+
+
 def test_a_folder_with_other_things_is_not_written_to(tiny_config: Config, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
 
@@ -160,8 +224,22 @@ def test_a_folder_with_other_things_is_not_written_to(tiny_config: Config, tmp_p
 def test_labels_that_the_data_set_does_not_have_are_refused(
     tiny_config: Config, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="no label of the form blocks"):
+    with pytest.raises(
+        DataError, match="has a label of the form blocks; found: points, scribbles, dense"
+    ):
         command.train(tiny_config(tmp_path / "run", labels=("blocks",)))
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_on_a_gpu_that_is_not_there_leaves_no_folder(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match=r"^--accelerator gpu: torch finds no GPU here"):
+        command.train(tiny_config(tmp_path / "run", accelerator="gpu"))
 
     assert not (tmp_path / "run").exists()
 

@@ -222,7 +222,7 @@ def test_faulty_boxes_are_faults_one_by_one(boxed: Path) -> None:
     where = "a.jpg: boxes: box {} of class 2 at {} "
     assert where.format(2, "(3, 0, 2, 1)") + "has its corners in the wrong order." in message
     assert where.format(3, "(3, 0, 9, 1)") + "reaches out of the picture of 4x3 pixels." in message
-    assert "Correct it, or have it repaired with clip_boxes." in message
+    assert "Correct it, or have it repaired with --clip-boxes." in message
     result = checked(read_dataset(boxed), {"train": ("boxes",)}, skip_bad=True)
     assert [record.name for record in result.splits["train"]] == ["b"]
     assert result.repaired == ()

@@ -166,7 +166,7 @@ def test_no_click_is_lost(drawn: list[tuple[int, int, int]], complete: bool) -> 
         (boxes((1, 0, 2, 1, 0)), r"box has class 0, the background, .* Name the object"),
         (
             boxes((1, 0, 2, 1, 3), (2, 0, 5, 1, 3)),
-            r"1 of 2 are faulty: box 2 of class 3 at \(2, 0, 5, 1\) reaches out .*clip_boxes",
+            r"1 of 2 are faulty: box 2 of class 3 at \(2, 0, 5, 1\) reaches out .*--clip-boxes",
         ),
         (DenseMask(row(0, 0)), r"dense: the mask has \(1, 2\) pixels .* \(1, 4\)"),
     ],

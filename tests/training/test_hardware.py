@@ -1,10 +1,11 @@
-"""The number format of `auto`."""
+"""The number format of `auto`, and devices that are not there."""
 
 import pytest
 import torch
 
 from agmm.config import Accelerator
-from agmm.training.hardware import resolved_precision, runs_on_gpu
+from agmm.errors import ConfigError
+from agmm.training.hardware import check_devices, resolved_precision, runs_on_gpu
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,32 @@ def test_auto_takes_bf16_on_a_gpu_that_has_it_only(
     assert resolved_precision("auto", accelerator) == expected
     assert resolved_precision("16-mixed", accelerator) == "16-mixed"
     assert runs_on_gpu(accelerator) == (gpu and accelerator != "cpu")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "devices", "told"),
+    [
+        (0, "gpu", 1, r"^--accelerator gpu: torch finds no GPU here; give auto or cpu"),
+        (1, "gpu", 2, r"^--devices 2: expected at most the 1 .* give fewer, or --accelerator cpu"),
+        (3, "auto", 4, r"^--devices 4: expected at most the 3 "),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, accelerator: Accelerator, devices: int, told: str
+) -> None:
+    monkeypatch.setattr("agmm.training.hardware.number_of_gpus", lambda: gpus)
+
+    with pytest.raises(ConfigError, match=told):
+        check_devices(accelerator, devices)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "devices"),
+    [(2, "gpu", 2), (4, "auto", 1), (0, "auto", 2), (1, "cpu", 8)],
+)
+def test_devices_that_are_there_are_taken(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, accelerator: Accelerator, devices: int
+) -> None:
+    monkeypatch.setattr("agmm.training.hardware.number_of_gpus", lambda: gpus)
+
+    check_devices(accelerator, devices)

@@ -121,6 +121,31 @@ def test_both_stages_end_to_end(
     assert files(out / "seeds/pseudo") == made
 
 
+def test_a_moved_run_labels_its_pictures_without_the_run_before_it(
+    second: Config,
+    tiny_run: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = shutil.copytree(tiny_run, tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    run = train(second(Path("first"), overlays=0), QUIET).path
+    assert from_plain(read_yaml(run / "config.yaml")).pseudo.source == first
+    monkeypatch.chdir(first)
+    label(run, tiny_data, out=tmp_path / "before", device="cpu")
+
+    first.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    moved = run.rename(tmp_path / "moved")
+    label(moved, tiny_data, out=tmp_path / "after", device="cpu")
+
+    assert files(tmp_path / "after/masks") == files(tmp_path / "before/masks")
+    (moved / "seeds/pseudo/c.png").unlink()
+    with pytest.raises(DataError, match=r"c\.png: no such pseudo label, and .*first, from which"):
+        label(moved, tiny_data, out=tmp_path / "third", device="cpu")
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.4])
 def test_an_annotated_pixel_keeps_its_class_and_candidates_hold(
     second: Config, tiny_run: Path, labelled: Path, tmp_path: Path, threshold: float

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from agmm.commands.check_report import as_plain, show
-from agmm.commands.common import training_needs
+from agmm.commands.common import check_forms, check_needs, check_target, training_needs
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets import check as datasets_check
@@ -51,13 +51,20 @@ def check(
         The data set as it is listed, and faults and counts of each split.
 
     Raises:
-        AgmmError: If the data set cannot be listed, or has nothing to train on.
+        AgmmError: If ``labels`` names no form, or the data set cannot be listed or has nothing to
+            train on.
     """
+    if labels:
+        check_forms("--labels", labels)
+    if json is not None:
+        check_target("--json", Path(json))
     dataset = read_dataset(data, format=format, mapping=mapping)
+    required = _required(dataset, labels)
+    check_needs(dataset, required)
     with progress_bar("checking the data", Console(stderr=True)) as progress:
         report = datasets_check.check(
             dataset,
-            _required(dataset, labels),
+            required,
             clip_boxes=clip_boxes,
             duplicates=True,
             progress=progress,

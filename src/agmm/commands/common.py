@@ -1,5 +1,6 @@
 """What several commands need."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,7 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.datasets.text import counted
 from agmm.errors import ConfigError, DataError
-from agmm.labels.forms import Form
+from agmm.labels.forms import FORMS, Form
 from agmm.training.progress import progress_bar
 from agmm.training.run import MAPPING, Run
 
@@ -34,6 +35,43 @@ def training_needs(dataset: Dataset, labels: tuple[Form, ...]) -> dict[str, tupl
     """
     scored = any("dense" in record.labels for record in dataset.splits.get("val", ()))
     return {"train": labels, **({"val": ("dense",)} if scored else {})}
+
+
+def check_forms(option: str, forms: Sequence[str]) -> None:
+    """Make sure that an option names forms of label, each once.
+
+    Raises:
+        ConfigError: If it names none, something else, or one of them twice.
+    """
+    if not forms or set(forms) - set(FORMS) or len(set(forms)) < len(forms):
+        raise ConfigError(
+            f"{option}: expected some of {', '.join(FORMS)}, each once, comma-separated, got"
+            f" {','.join(forms)!r}"
+        )
+
+
+def check_needs(dataset: Dataset, required: Required) -> None:
+    """Make sure that each split has some of the forms that it is needed for.
+
+    Labels whose names fit no picture count as well: what is wrong with them is told one by one.
+
+    Args:
+        dataset: What `agmm.datasets.reader.read_dataset` listed.
+        required: Split to the forms of label that count there; none = no label is needed.
+
+    Raises:
+        DataError: If no picture of a split has any of its forms, or there is no such split.
+    """
+    unmatched = {label.form for label in dataset.unmatched}
+    for split, forms in required.items():
+        there = {form for record in dataset.split(split) for form in record.labels}
+        if forms and not set(forms) & (there | unmatched):
+            told = ", ".join(form for form in FORMS if form in there)
+            raise DataError(
+                f"{dataset.root}: no picture of the split {split!r} has a label of the form"
+                f" {' or '.join(forms)}; found: {told or 'no labels'}. Name a form that is there or"
+                " another split, or add the labels."
+            )
 
 
 def pick_device(name: str) -> torch.device:
@@ -121,6 +159,7 @@ def usable_dataset(
     Raises:
         DataError: If anything is unusable and ``skip_bad`` is off, or nothing is left.
     """
+    check_needs(dataset, required)
     with progress_bar("checking the data", console) as progress:
         usable = checked(
             dataset, required, skip_bad=skip_bad, clip_boxes=clip_boxes, progress=progress
@@ -158,6 +197,32 @@ def require_empty(folder: Path | str) -> None:
     path = Path(folder)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise DataError(f"{path}: not empty; remove it, or give another --out")
+
+
+def check_target(option: str, target: Path) -> None:
+    """Make sure that a file can be written, before what is to be written is worked out.
+
+    Its folder is made.
+
+    Args:
+        option: The option that names the file.
+        target: The file.
+
+    Raises:
+        ConfigError: If it is a folder, or lies where nothing can be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option} {target}: {error}; name a file elsewhere") from error
+    if target.is_dir():
+        raise ConfigError(
+            f"{option} {target}: is a folder; name a file, as {target / 'found.json'}"
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise ConfigError(
+            f"{option} {target}: nothing can be written to {target.parent}; name a file elsewhere"
+        )
 
 
 def keep_existing(target: Path) -> None:

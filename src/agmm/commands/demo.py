@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from agmm.commands.evaluate import evaluate
 from agmm.commands.parsing import build_parser, parse
 from agmm.commands.train import train
 from agmm.config import Method, TrainConfig
+from agmm.config.rules import COUNT, SEED, check_fields
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.generated import write_generated_dataset
 from agmm.datasets.images import read_image
@@ -60,8 +62,9 @@ def demo(*, out: Path | str = "agmm-demo", steps: int = 200, seed: int = 0) -> l
         One row per method.
 
     Raises:
-        AgmmError: If ``out`` is not empty.
+        AgmmError: If ``out`` is not empty, or ``steps`` or ``seed`` is out of its range.
     """
+    check_fields(SimpleNamespace(steps=steps, seed=seed), {"steps": COUNT, "seed": SEED}, "--")
     root, console = Path(out), Console(stderr=True)
     require_empty(root)
     with console.status(f"drawing {NUM_TRAIN + NUM_VAL} pictures"):

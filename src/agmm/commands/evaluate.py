@@ -9,13 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agmm.commands.common import dataset_for, pick_device, same_classes, tracked, usable_dataset
+from agmm.commands.common import (
+    check_target,
+    dataset_for,
+    pick_device,
+    same_classes,
+    tracked,
+    usable_dataset,
+)
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
-from agmm.inference.predict import predict_probabilities
+from agmm.inference.predict import check_options, predict_mask
 from agmm.training.run import load_run, write_json
 
 EXAMPLES = """
@@ -62,30 +69,35 @@ def evaluate(
         The scores.
 
     Raises:
-        AgmmError: If the run or the data cannot be read, or their classes differ.
+        AgmmError: If the run or the data cannot be read, their classes differ, or ``json`` cannot
+            be written.
     """
+    if json is not None:
+        check_target("--json", Path(json))
+    options: dict[str, Any] = {"tile": tile, "scales": scales}
+    check_options(**options)
     where = pick_device(device)
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     console = Console(stderr=True)
     listed = dataset_for(loaded, data, format=format, mapping=mapping)
+    same_classes(loaded, listed.classes.names, data)
     dataset = usable_dataset(listed, {split: ("dense",)}, skip_bad=skip_bad, console=console)
-    same_classes(loaded, dataset.classes.names, data)
     pictures = WholePictures(dataset.split(split))
     k = loaded.model.num_classes
     total = torch.zeros(k, k, dtype=torch.int64)
     for index in tracked(range(len(pictures)), "evaluating", console):
         image, truth = pictures[index]
-        probs = predict_probabilities(
+        mask = predict_mask(
             loaded.model,
             image,
             objective=loaded.objective,
             device=where,
             image_scale=loaded.config.image_scale,
-            tile=tile,
-            scales=scales,
             flip=flip,
+            **options,
         )
-        total += confusion_matrix(probs.argmax(0), torch.from_numpy(truth).long(), k)
+        found, expected = (torch.from_numpy(classes).long() for classes in (mask, truth))
+        total += confusion_matrix(found, expected, k)
     result = scores(total)
     if json is not None:
         about = {"run": str(run), "checkpoint": checkpoint, "step": loaded.step, "split": split}

@@ -100,7 +100,8 @@ def label(
         How many pictures, which share of their pixels got a label, and how good the labels are.
 
     Raises:
-        AgmmError: If the run or the data cannot be read, or their classes differ.
+        AgmmError: If the run or the data cannot be read, their classes differ, or a file that is
+            to be written exists.
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--threshold: expected 0 to 1, got {threshold}; 0 keeps every pixel")
@@ -111,15 +112,18 @@ def label(
         )
     loaded = load_run(run, checkpoint=checkpoint, device=str(pick_device(device)))
     console = Console(stderr=True)
-    required = {split: loaded.config.labels}
+    listed = dataset_for(loaded, data, format=format, mapping=mapping)
+    same_classes(loaded, listed.classes.names, data)
+    others = [Path(out) / name for name in (ABOUT, QUALITY, RELIABILITY)]
+    for target in (*_targets(listed.split(split), Path(out)), *others):
+        keep_existing(target)
     dataset = usable_dataset(
-        dataset_for(loaded, data, format=format, mapping=mapping),
-        required,
+        listed,
+        {split: loaded.config.labels},
         skip_bad=skip_bad,
         clip_boxes=loaded.config.clip_boxes,
         console=console,
     )
-    same_classes(loaded, dataset.classes.names, data)
     about = {
         "run": str(run),
         "checkpoint": checkpoint,
@@ -141,6 +145,15 @@ def label(
     return _write_labels(loaded, records, Path(out), threshold, about, console)
 
 
+def _targets(records: Sequence[Record], out: Path) -> list[Path]:
+    """Mask and confidence of each picture."""
+    return [
+        out / folder / f"{record.name}.png"
+        for record in records
+        for folder in ("masks", "confidence")
+    ]
+
+
 def _write_labels(
     run: Run,
     records: Sequence[Record],
@@ -149,13 +162,6 @@ def _write_labels(
     about: dict[str, Any],
     console: Console,
 ) -> LabelReport:
-    masks, confidences = (
-        {record.name: out / folder / f"{record.name}.png" for record in records}
-        for folder in ("masks", "confidence")
-    )
-    others = [out / name for name in (ABOUT, QUALITY, RELIABILITY)]
-    for target in (*masks.values(), *confidences.values(), *others):
-        keep_existing(target)
     labelled = total = 0
     quality = None
     for record in tracked(records, "labelling", console):
@@ -166,9 +172,10 @@ def _write_labels(
             quality = found if quality is None else quality + found
         unsure = result.confidence < threshold
         mask = result.mask.masked_fill(unsure, IGNORE_INDEX).numpy()
-        write_index_mask(masks[record.name], mask, run.classes)
+        mask_file, confidence_file = _targets([record], out)
+        write_index_mask(mask_file, mask, run.classes)
         grey = (result.confidence * 255).round().to(torch.uint8).numpy()
-        with written_atomically(confidences[record.name]) as temporary:
+        with written_atomically(confidence_file) as temporary:
             Image.fromarray(grey).save(temporary)
         labelled += int(np.count_nonzero(mask != IGNORE_INDEX))
         total += mask.size

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args, get_origin
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter
 
+from agmm.commands.memory import is_out_of_memory, out_of_memory_told
 from agmm.config import TrainConfig, read_yaml, recipe_path
 from agmm.errors import AgmmError, ConfigError
 
@@ -175,6 +176,12 @@ def run_command(module: types.ModuleType, name: str, arguments: Sequence[str]) -
         if debug:
             traceback.print_exc()
         raise CommandError(str(error), 2 if isinstance(error, ConfigError) else 1) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if debug:
+            traceback.print_exc()
+        raise CommandError(out_of_memory_told(name, error), 1) from error
     except KeyboardInterrupt as error:
         raise CommandError("stopped", 130) from error
     except SystemExit as done:  # --help

@@ -13,6 +13,7 @@ from agmm.config import Checkpoint
 from agmm.datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from agmm.datasets.mask_rows import written_in_rows
 from agmm.datasets.masks import write_index_mask
+from agmm.datasets.text import counted
 from agmm.datasets.windows import opened_rows
 from agmm.errors import DataError, TooLargeError
 from agmm.files import written_atomically
@@ -67,10 +68,14 @@ def predict(
         The pictures that were skipped, by path, with the reason.
 
     Raises:
-        AgmmError: If the run or a picture cannot be read, or two pictures would get one mask.
+        AgmmError: If the run or a picture cannot be read, or with ``skip_bad`` none of them; if two
+            pictures would get one mask, or a file that is to be written exists.
     """
     where = pick_device(device)
     targets = mask_paths(Path(images), Path(out))
+    if probabilities:
+        for target in targets.values():
+            keep_existing(target.with_suffix(".npy"))
     loaded = load_run(run, checkpoint=checkpoint, device=str(where))
     options: dict[str, Any] = {
         "device": where,
@@ -93,10 +98,27 @@ def predict(
                     _streamed(loaded, path, target, scales[0], options, done)
             except DataError as error:
                 if not skip_bad:
-                    raise
+                    raise type(error)(f"{error}{_how_to_go_on(number, out)}") from error
                 skipped[str(path)] = str(error)
             done(1.0)
+    if len(skipped) == len(targets):
+        first = next(iter(skipped.values()))
+        raise DataError(
+            f"{images}: no mask was written, as none of the {counted(len(targets), 'picture')} can"
+            f" be read, such as {first}"
+        )
     return skipped
+
+
+def _how_to_go_on(written: int, out: Path | str) -> str:
+    """What to say of a picture that stops the command, after masks of others were written."""
+    told = "\nTo leave such pictures out, give --skip-bad"
+    if not written:
+        return f"{told}."
+    return (
+        f"{told}; {counted(written, 'mask')} in {out} {'was' if written == 1 else 'were'} written"
+        " before: remove what is there, or give another --out."
+    )
 
 
 def _streamed(

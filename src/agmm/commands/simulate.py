@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agmm.commands.common import require_empty, usable_dataset
+from agmm.commands.common import check_forms, require_empty, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets.images import read_image
@@ -14,7 +14,7 @@ from agmm.datasets.records import Dataset, Record
 from agmm.datasets.simulated import Tally, write_simulated_dataset
 from agmm.errors import ConfigError
 from agmm.labels.annotations import Annotation
-from agmm.labels.forms import FORMS, Form
+from agmm.labels.forms import Form
 from agmm.labels.protocol import Protocol
 from agmm.report.figures import legend, panel, sheet, write_png
 from agmm.report.labels import draw_annotation
@@ -84,10 +84,7 @@ def simulate(
     Raises:
         AgmmError: If an option is out of range, the data cannot be read, or ``out`` is not empty.
     """
-    if not form or set(form) - set(FORMS):
-        raise ConfigError(
-            f"--form: expected some of {', '.join(FORMS)}, comma-separated, got {','.join(form)!r}"
-        )
+    check_forms("--form", form)
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers: expected at least 1, got {workers}")
     protocol = Protocol(

@@ -1,6 +1,8 @@
 """``agmm train``: from labels to a run folder."""
 
 import argparse
+import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,9 +13,9 @@ from rich.console import Console
 from agmm.commands.common import pick_device, training_needs, usable_dataset
 from agmm.commands.evaluate import evaluate
 from agmm.commands.parsing import build_parser, parse, recipe_words
-from agmm.config import Checkpoint, TrainConfig, from_plain
+from agmm.config import Checkpoint, TrainConfig, from_plain, with_full_paths
 from agmm.data.dataset import dense_mask, read_supervision
-from agmm.datasets.images import read_image
+from agmm.datasets.images import image_size, read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
@@ -22,10 +24,19 @@ from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
 from agmm.training.fit import fit, is_main_process, number_of_steps
+from agmm.training.hardware import check_devices
 from agmm.training.labelling import label_record
 from agmm.training.objectives import build_objective
 from agmm.training.pseudo import check_source, with_found_seeds, with_source
-from agmm.training.run import Run, load_run, prepare_run_folder, write_json
+from agmm.training.run import (
+    Run,
+    check_run_folder,
+    checkpoint_path,
+    load_run,
+    prepare_run_folder,
+    reached_step,
+    write_json,
+)
 from agmm.training.seeding import SEEDS
 
 EXAMPLES = """
@@ -36,6 +47,9 @@ agmm train photos --labels scribbles --recipe camvid --method partial-ce --out r
 agmm train photos --labels pseudo:runs/first --pseudo.threshold 0.8 --out runs/second
 agmm train photos --labels scribbles --out runs/first --resume
 """
+
+MOST_VALUES = 100_000_000
+"""Pixels times classes of the largest picture that is drawn, for which 2.7 GB are needed."""
 
 
 def train(config: TrainConfig, console: Console | None = None) -> Run:
@@ -56,15 +70,21 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         AgmmError: If config, data or weights cannot be used, or the loss is not finite.
     """
     console = console or Console(stderr=True, quiet=not is_main_process())
-    config = with_source(config)
+    check_devices(config.accelerator, config.devices)
+    config = with_source(with_full_paths(config))
+    if is_main_process():
+        check_run_folder(config)
     dataset = _open(config, console)
     check_source(config, dataset.split("train"), dataset.classes, console)
     val_records = dataset.splits.get("val", ())
+    max_steps = number_of_steps(config, len(dataset.split("train")))
+    if config.resume and _is_finished(config, max_steps, validates=bool(val_records)):
+        console.print(f"{config.out}: finished already", markup=False, soft_wrap=True)
+        return load_run(config.out)
     k = len(dataset.classes.names)
     model = build_segmenter(
         config.decoder, config.encoder, config.encoder_weights, k, seed=config.seed
     )
-    max_steps = number_of_steps(config, len(dataset.split("train")))
     objective = build_objective(
         config.method,
         k,
@@ -93,8 +113,16 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     fit(config, train_records, val_records, model, objective, dataset.classes.background, console)
     run = load_run(config.out)
     if is_main_process():
-        _finish(run, dataset, console)
+        _finish(config, run, dataset, console)
     return run
+
+
+def _is_finished(config: TrainConfig, max_steps: int, *, validates: bool) -> bool:
+    """Whether a run has taken all its steps, and was scored and drawn after the last."""
+    last = checkpoint_path(config.out, "last")
+    written = last.is_file() and (not validates or (config.out / "metrics.json").is_file())
+    drawn = not config.overlays or (config.out / "overlays").is_dir()
+    return written and drawn and reached_step(last) >= max_steps
 
 
 def _trained_from(config: TrainConfig) -> str:
@@ -118,9 +146,8 @@ def _open(config: TrainConfig, console: Console) -> Dataset:
     )
 
 
-def _finish(run: Run, dataset: Dataset, console: Console) -> None:
+def _finish(config: TrainConfig, run: Run, dataset: Dataset, console: Console) -> None:
     """Scores of both checkpoints and overlays; what a person looks at first."""
-    config = run.config
     if "val" in dataset.splits:
         names, last_run = dataset.classes.names, load_run(config.out, checkpoint="last")
         best = _score(config, "best")
@@ -143,9 +170,20 @@ def _finish(run: Run, dataset: Dataset, console: Console) -> None:
     chosen = dataset.split("train")[
         :: max(1, len(dataset.split("train")) // max(1, config.overlays))
     ]
+    folder = config.out / "overlays"
+    folder.mkdir(exist_ok=True)
     for record in chosen[: config.overlays]:
+        values = math.prod(image_size(record.image)) * len(dataset.classes)
+        if values > MOST_VALUES:
+            console.print(
+                f"no overlay of {record.image}: pixels times classes are {values:,}, and it would"
+                f" need much memory above {MOST_VALUES:,}",
+                markup=False,
+                soft_wrap=True,
+            )
+            continue
         file = record.name.replace("/", "_") + ".png"
-        write_png(config.out / "overlays" / file, draw_overlay(run, record))
+        write_png(folder / file, draw_overlay(run, record))
 
 
 def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:
@@ -189,9 +227,11 @@ def main(name: str, arguments: Sequence[str]) -> None:
     """Run the command with the words of its command line."""
     parser = build_parser(name, TrainConfig, EXAMPLES)
     parser.add_argument("--recipe", help="name of a recipe, or a YAML file: defaults for the rest")
-    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     words.add_argument("--recipe")
-    recipe = words.parse_known_args(list(arguments))[0].recipe
+    recipe = None
+    with contextlib.suppress(argparse.ArgumentError):  # the parser itself will tell
+        recipe = words.parse_known_args(list(arguments))[0].recipe
     first = recipe_words(recipe) if recipe else []
     values: dict[str, Any] = parse(parser, [*first, *arguments])
     if values.pop("recipe") != recipe:

@@ -3,7 +3,14 @@
 Nothing heavy is imported here: the command line builds its help from these classes.
 """
 
-from agmm.config.files import STAGES, as_plain, from_plain, read_yaml, recipe_path
+from agmm.config.files import (
+    STAGES,
+    as_plain,
+    from_plain,
+    read_yaml,
+    recipe_path,
+    with_full_paths,
+)
 from agmm.config.pseudo import Checkpoint, PseudoConfig
 from agmm.config.seeds import CamConfig, ClassifierConfig, GrabCutConfig
 from agmm.config.train import (
@@ -34,4 +41,5 @@ __all__ = [
     "from_plain",
     "read_yaml",
     "recipe_path",
+    "with_full_paths",
 ]

@@ -60,6 +60,23 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
     return _build(TrainConfig, given)
 
 
+def with_full_paths(config: TrainConfig) -> TrainConfig:
+    """Name seeds and pseudo labels by full paths, as a run may be used from any working directory.
+
+    Args:
+        config: A training's config.
+
+    Returns:
+        The same, with absolute ``seeds`` and ``pseudo.source``.
+    """
+    source = config.pseudo.source
+    return dataclasses.replace(
+        config,
+        seeds=tuple(path.resolve() for path in config.seeds),
+        pseudo=dataclasses.replace(config.pseudo, source=source and source.resolve()),
+    )
+
+
 def _name_source(given: dict[str, Any]) -> None:
     """Turn the ``pseudo:RUN`` among the labels into ``pseudo.source``."""
     options = given.get("pseudo", {})

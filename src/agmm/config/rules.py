@@ -32,6 +32,7 @@ NOT_NEGATIVE: Rule = (lambda v: is_number(v) and v >= 0, "a number of at least 0
 SHARE: Rule = (lambda v: is_number(v) and 0 <= v <= 1, "a number from 0 to 1")
 COUNT: Rule = (lambda v: is_whole(v) and v > 0, "a whole number above 0")
 COUNT_OR_ZERO: Rule = (lambda v: is_whole(v) and v >= 0, "a whole number of at least 0")
+SEED: Rule = (lambda v: is_whole(v) and 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1")
 
 
 STEPS_OR_NONE: Rule = (lambda v: v is None or (is_whole(v) and v > 0), "a number of steps, or null")

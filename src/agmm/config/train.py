@@ -13,12 +13,12 @@ from agmm.config.rules import (
     PATH,
     POSITIVE,
     SCALE,
+    SEED,
     SHARE,
     STEPS_OR_NONE,
     Rule,
     check_fields,
     is_number,
-    is_whole,
     one_of,
 )
 from agmm.config.seeds import CamConfig, ClassifierConfig, GrabCutConfig
@@ -178,6 +178,10 @@ class TrainConfig:
         for form in self.labels:
             if form not in FORMS:
                 raise ConfigError(f"labels: expected one of {', '.join(FORMS)}, got {form!r}")
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(
+                f"labels: expected each form once, got {','.join(self.labels)}; name it once"
+            )
         check_fields(self, _RULES)
         if self.method == "dense" and self.labels != ("dense",):
             raise ConfigError(
@@ -212,7 +216,7 @@ _RULES: dict[str, Rule] = {
     "clip_norm": NOT_NEGATIVE,
     "ema_decay": (lambda v: is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
     "warmup": SHARE,
-    "seed": (lambda v: is_whole(v) and 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
+    "seed": SEED,
     "precision": one_of(Precision),
     "accelerator": one_of(Accelerator),
     "devices": COUNT,

@@ -141,7 +141,8 @@ def checked(
     faults = tuple(fault for split in required for fault in report.faults[split])
     if faults and not skip_bad:
         raise DataError(
-            f"{dataset.root}: {_listed(faults)}\nMend these files, or leave them out with skip_bad."
+            f"{dataset.root}: {_listed(faults)}\nMend these files, or leave them out with"
+            " --skip-bad."
         )
     bad = {fault.file for fault in faults}
     inspected = {split: tuple(f.record for f in findings) for split, findings in found.items()}

@@ -87,7 +87,7 @@ def inspect(
             if repairs:
                 record = replace(record, labels={**record.labels, "boxes": reader})
         reasons.extend(
-            f"{record.image}: boxes: {fault}. Correct it, or have it repaired with clip_boxes."
+            f"{record.image}: boxes: {fault}. Correct it, or have it repaired with --clip-boxes."
             for fault in box_faults(boxes, size)
         )
     counts = {form: _count(annotation, num_classes) for form, annotation in annotations.items()}

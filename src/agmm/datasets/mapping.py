@@ -178,7 +178,7 @@ def _read(
         raise DataError(
             f"{image}: {label.form} name a class that the mapping drops, and cannot say that its"
             " pixels are unlabelled. Map the class to background or to another one, or leave the"
-            " picture out with skip_bad."
+            " picture out with --skip-bad."
         )
     if isinstance(label, Tags):
         return Tags(np.unique(classes))

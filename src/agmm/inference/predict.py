@@ -71,7 +71,7 @@ def predict_probabilities(
         >>> predict_probabilities(model, image, device="cpu", tile=32).shape
         torch.Size([3, 40, 60])
     """
-    _check_options(image_scale, tile, overlap, scales, batch_size)
+    check_options(image_scale, tile, overlap, scales, batch_size)
     height, width = image.shape[:2]
     # Made outside of inference mode, so that the caller may change it or train on it.
     mean = torch.zeros(model.num_classes, height, width)
@@ -143,7 +143,7 @@ def predict_classes(
         >>> [part.shape for part in rows]
         [(8, 60), (32, 60)]
     """
-    _check_options(image_scale, tile, overlap, [scale], batch_size)
+    check_options(image_scale, tile, overlap, [scale], batch_size)
     with eval_mode(model), eval_mode(objective), torch.inference_mode():
         blocks = _blocks(
             model,
@@ -158,6 +158,40 @@ def predict_classes(
         )
         for _, band in itertools.groupby(blocks, key=lambda block: block.band):
             write(_classes(band, picture.width))
+
+
+def predict_mask(
+    model: Segmenter, image: ImageArray, *, scales: Sequence[float] = (1.0,), **options: Any
+) -> MaskArray:
+    """Most probable class at every pixel of a picture in memory.
+
+    At one scale no more than a band of probabilities is held; with several it is all of them.
+
+    Args:
+        model: As for `predict_probabilities`.
+        image: RGB, 0 to 255, "H W 3".
+        scales: Sizes at which to predict, relative to the training's; each above 0.
+        options: The others of `predict_probabilities`.
+
+    Returns:
+        The argmax of `predict_probabilities`, uint8, "H W".
+
+    Raises:
+        ConfigError: An argument outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from agmm.models.segmenter import build_segmenter
+        >>> model = build_segmenter("fpn", "resnet18", "none", num_classes=3)
+        >>> predict_mask(model, np.zeros((40, 60, 3), np.uint8), device="cpu").shape
+        (40, 60)
+    """
+    if len(scales) != 1:
+        probs = predict_probabilities(model, image, scales=scales, **options)
+        return probs.argmax(0).byte().numpy()
+    rows: list[MaskArray] = []
+    predict_classes(model, whole_picture(image), rows.append, scale=scales[0], **options)
+    return np.concatenate(rows)
 
 
 def _classes(blocks: Iterable[Block], width: int) -> MaskArray:
@@ -238,24 +272,34 @@ def _probabilities(
         yield probs.cpu()
 
 
-def _check_options(
-    image_scale: float,
-    tile: int | None,
-    overlap: float,
-    scales: Sequence[float],
-    batch_size: int | None,
+def check_options(
+    image_scale: float = 1.0,
+    tile: int | None = 1024,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    batch_size: int | None = None,
 ) -> None:
+    """Make sure that the arguments of a prediction are in their ranges.
+
+    Raises:
+        ConfigError: If one is not.
+
+    Example:
+        >>> check_options(tile=64, scales=(0.75, 1.0))
+    """
     if not image_scale > 0:
         raise ConfigError(f"image_scale: expected a factor above 0, got {image_scale}; use 1.0")
     if tile is not None and tile < 1:
         raise ConfigError(
-            f"tile: expected at least 1 pixel, got {tile}; pass None to predict pictures whole"
+            f"tile: expected at least 1 pixel, got {tile}; use 1024, or a side longer than the"
+            " pictures' to predict them whole"
         )
     if not 0 <= overlap < 1:
         raise ConfigError(f"overlap: expected a share in [0, 1), got {overlap}; use 0.25")
     if not scales or not all(scale > 0 for scale in scales):
         raise ConfigError(
-            f"scales: expected one or more factors above 0, got {list(scales)}; use [1.0]"
+            f"scales: expected one or more factors above 0, got"
+            f" {' '.join(map(str, scales)) or 'none'}; use 1.0"
         )
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size: expected at least 1 tile, got {batch_size}; use 1")

@@ -86,7 +86,7 @@ def covered(boxes: Boxes, size: tuple[int, int]) -> tuple[Window, ...]:
     if faults:
         raise DataError(
             f"boxes: {len(faults)} of {len(boxes.classes)} are faulty: {faults[0]}. Correct them,"
-            " or have them repaired with clip_boxes."
+            " or have them repaired with --clip-boxes."
         )
     return tuple(
         (slice(math.floor(ymin), math.ceil(ymax)), slice(math.floor(xmin), math.ceil(xmax)))

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from agmm.config import Accelerator, Precision
+from agmm.errors import ConfigError
 
 
 def runs_on_gpu(accelerator: Accelerator) -> bool:
@@ -18,6 +19,37 @@ def runs_on_gpu(accelerator: Accelerator) -> bool:
         False
     """
     return accelerator != "cpu" and torch.cuda.is_available()
+
+
+def number_of_gpus() -> int:
+    """GPUs of this machine that torch can use.
+
+    Example:
+        >>> number_of_gpus() >= 0
+        True
+    """
+    return torch.cuda.device_count() or int(torch.backends.mps.is_available())
+
+
+def check_devices(accelerator: Accelerator, devices: int) -> None:
+    """Make sure that this machine has the devices that a training asks for.
+
+    A CPU serves as any number of them.
+
+    Raises:
+        ConfigError: If it has no GPU, or fewer than asked for.
+    """
+    there = 0 if accelerator == "cpu" else number_of_gpus()
+    if accelerator == "gpu" and not there:
+        raise ConfigError(
+            "--accelerator gpu: torch finds no GPU here; give auto or cpu, or install a torch that"
+            " fits the GPU's driver"
+        )
+    if 0 < there < devices:
+        raise ConfigError(
+            f"--devices {devices}: expected at most the {there} that torch finds here; give fewer,"
+            " or --accelerator cpu"
+        )
 
 
 def resolved_precision(

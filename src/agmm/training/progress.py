@@ -48,7 +48,8 @@ class BarWithTerms(Progress):
 class TrainingProgress(ProgressBar):
     """One rich bar over all optimiser steps, with every term of the loss and the time left.
 
-    On a console that is no terminal it prints one line per validation instead.
+    On a console that is no terminal it prints one line per validation instead, or per round of a
+    training without any.
 
     Args:
         console: Where to draw.
@@ -106,12 +107,20 @@ class TrainingProgress(ProgressBar):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the validation's result above the bar, so that the course stays readable."""
         del pl_module
+        score = float(trainer.callback_metrics["val/miou"])
+        self._print_step(trainer, f"  val mIoU {100 * score:.1f}")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the loss after a round, where no validation tells it."""
+        del pl_module
+        if not trainer.enable_validation:
+            self._print_step(trainer)
+
+    def _print_step(self, trainer: L.Trainer, score: str = "") -> None:
         if self.enabled:
-            metrics = trainer.callback_metrics
-            loss = metrics.get("train/loss")
+            loss = trainer.callback_metrics.get("train/loss")
             self.bar.console.print(
-                f"step {trainer.global_step}/{self.max_steps}"
-                f"  val mIoU {100 * float(metrics['val/miou']):.1f}"
+                f"step {trainer.global_step}/{self.max_steps}{score}"
                 + (f"  loss {float(loss):.3f}" if loss is not None else "")
             )
 

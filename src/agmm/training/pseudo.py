@@ -1,23 +1,21 @@
 """The pseudo labels of a first run as guesses that a second network is trained on."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 
-from agmm.config import TrainConfig, from_plain, read_yaml
-from agmm.datasets.classes import Classes, read_classes
+from agmm.config import TrainConfig
+from agmm.datasets.classes import Classes
 from agmm.datasets.images import opened_image
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError, DataError
 from agmm.labels.annotations import Annotation
-from agmm.labels.forms import FORMS, Form
+from agmm.labels.forms import Form
 from agmm.seeds.reading import read_seeds
 from agmm.seeds.store import Make, Seeds, make_seeds, seed_file
 from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
@@ -33,6 +31,7 @@ from agmm.training.seeding import (
     weights_digest,
     with_seeds,
 )
+from agmm.training.source import about_source, is_run
 
 PSEUDO, FIRST = "pseudo", "first"
 """Folders below the seeds of a run: pseudo labels, and the seeds that the first run starts from."""
@@ -55,7 +54,7 @@ def with_source(config: TrainConfig) -> TrainConfig:
     source = config.pseudo.source
     if source is None:
         return config
-    about = _about(source)
+    about = about_source(source)
     labels = config.labels or about.labels
     if not labels:
         raise ConfigError(
@@ -84,7 +83,7 @@ def check_source(
     source = config.pseudo.source
     if source is None:
         return
-    names = _about(source).classes
+    names = about_source(source).classes
     if names is not None and names != classes.names:
         mapping = source / MAPPING
         told = f", or --mapping {mapping}" if mapping.is_file() else ""
@@ -92,7 +91,7 @@ def check_source(
             f"--labels pseudo:{source}: has the classes {', '.join(names)}, but the data set"
             f" {', '.join(classes.names)}; give a data set with the same classes{told}"
         )
-    if _is_run(source):
+    if is_run(source):
         load_run(source, checkpoint=config.pseudo.checkpoint)
         return
     ready = _with_given(config, source, records, classes)
@@ -156,7 +155,8 @@ def with_found_seeds(
     With ``config.pseudo.source`` the guesses are pseudo labels. Those of a run are made with the
     labels, and the seeds, that it was trained from: ``folder/pseudo/NAME.png``, unless they are
     there already; its own seeds are copied to ``folder/first``. A stage that was stopped goes on
-    where it was. Pictures whose dense mask is trained from need none. Without a source, see
+    where it was. Where the source is gone, those of ``earlier`` are taken as they are. Pictures
+    whose dense mask is trained from need none. Without a source, see
     `agmm.training.seeding.with_seeds`, which also explains the arguments.
 
     Returns:
@@ -177,7 +177,10 @@ def with_found_seeds(
             classify=classify,
             earlier=earlier,
         )
-    if not _is_run(source):
+    if earlier is not None and not (is_run(source) or (source / "masks").is_dir()):
+        _check_kept(config, source, earlier / PSEUDO, records)
+        return _guessing_all(config, earlier / PSEUDO, records, classes)
+    if not is_run(source):
         return _with_given(config, source, records, classes)
     open_ones = [record for record in records if _needs_guess(record, config.labels)]
     run = load_run(source, checkpoint=config.pseudo.checkpoint, device=str(device))
@@ -201,12 +204,31 @@ def with_found_seeds(
         markup=False,
         soft_wrap=True,
     )
+    return _guessing_all(config, folder / PSEUDO, records, classes)
+
+
+def _guessing_all(
+    config: TrainConfig, folder: Path, records: Sequence[Record], classes: Classes
+) -> tuple[Record, ...]:
+    """Let the records guess what the pseudo labels in a folder say."""
     result = []
     for record in records:
         needed = _needs_guess(record, config.labels)
-        files = [seed_file(folder / PSEUDO, record.name)] if needed else []
+        files = [seed_file(folder, record.name)] if needed else []
         result.append(guessing(record, files, classes, config.cam))
     return tuple(result)
+
+
+def _check_kept(config: TrainConfig, source: Path, folder: Path, records: Sequence[Record]) -> None:
+    """Make sure that a run has pseudo labels of its own, where what they were made by is gone."""
+    for record in records:
+        if _needs_guess(record, config.labels):
+            file = seed_file(folder, record.name)
+            if not file.is_file():
+                raise DataError(
+                    f"{file}: no such pseudo label, and {source}, from which it could be made, is"
+                    " no run and no folder of pseudo labels any more. Put that back."
+                )
 
 
 def _stage(run: Run, threshold: float) -> tuple[Make, str]:
@@ -273,40 +295,3 @@ def _read_given(source: Path, record: Record, classes: Classes, config: TrainCon
     # Rounded as the file's values are, so that no label of at least the threshold is lost.
     sure = confidence >= round(255 * config.pseudo.threshold)
     return np.where(sure, mask, np.uint8(IGNORE_INDEX))
-
-
-def _is_run(source: Path) -> bool:
-    return (source / "config.yaml").is_file()
-
-
-@dataclass(frozen=True)
-class _About:
-    """What a source says of itself; nothing of a folder that another tool has written."""
-
-    labels: tuple[Form, ...] = ()
-    classes: tuple[str, ...] | None = None
-    complete: bool = False
-
-
-def _about(source: Path) -> _About:
-    if _is_run(source):
-        config = from_plain(read_yaml(source / "config.yaml"))
-        names = read_classes(source / "classes.txt").names
-        return _About(config.labels, names, config.complete_labels)
-    if not (source / "masks").is_dir():
-        raise ConfigError(
-            f"--labels pseudo:{source}: neither a run (no config.yaml in it) nor a folder of pseudo"
-            " labels (no masks/); give the --out of agmm train or of agmm label"
-        )
-    path = source / ABOUT
-    if not path.is_file():
-        return _About()
-    try:
-        told: Any = json.loads(path.read_text(encoding="utf-8"))
-        labels, classes, complete = told["labels"], told["classes"], told["complete_labels"]
-        known = all(form in FORMS for form in labels) and all(isinstance(n, str) for n in classes)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not as agmm label writes it ({error!r}). Label again.") from error
-    if not known or not isinstance(complete, bool):
-        raise DataError(f"{path}: names unknown labels or no classes. Label again.")
-    return _About(tuple(labels), tuple(classes), complete)

@@ -151,12 +151,12 @@ def _below(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
-    """Write config, classes and versions, or make sure that a run to continue is the same.
+def check_run_folder(config: TrainConfig) -> None:
+    """Make sure that ``config.out`` is new, or the run to continue is the same.
 
     Raises:
-        ConfigError: If the folder holds a run and ``resume`` is off, or the run to continue was
-            started with other options.
+        ConfigError: If the folder holds a run and ``resume`` is off, the run to continue was
+            started with other options, or there is something else.
     """
     stored = config.out / "config.yaml"
     if stored.is_file():
@@ -166,9 +166,20 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
                 "give --resume to continue it, or another folder"
             )
         _check_same(config, from_plain(read_yaml(stored)))
-        return
-    if config.out.is_dir() and any(config.out.iterdir()):
+    elif config.out.exists() and not (config.out.is_dir() and not any(config.out.iterdir())):
         raise ConfigError(f"--out {config.out}: not empty and no run; give a new or empty folder")
+
+
+def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
+    """Write config, classes and versions, or make sure that a run to continue is the same.
+
+    Raises:
+        ConfigError: As `check_run_folder`.
+    """
+    check_run_folder(config)
+    stored = config.out / "config.yaml"
+    if stored.is_file():
+        return
     lines = (
         f"{name} #{r:02x}{g:02x}{b:02x}\n"
         for name, (r, g, b) in zip(classes.names, classes.colors, strict=True)

@@ -16,7 +16,7 @@ from agmm.data.dataset import Sample, view_seed
 from agmm.errors import NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
 from agmm.inference.network import needed_arguments
-from agmm.inference.predict import predict_probabilities
+from agmm.inference.predict import predict_mask
 from agmm.mixture import ObjectiveOutput
 from agmm.models.classifier import Classifier
 from agmm.models.segmenter import Segmenter
@@ -134,16 +134,15 @@ class SegmentationTask(L.LightningModule):
         image, truth = batch
         averaged = self.averaged.module
         assert isinstance(averaged, Segmenter)
-        probs = predict_probabilities(
+        mask = predict_mask(
             averaged,
             image,
             objective=self.objective,
             image_scale=self.config.image_scale,
             device=self.device,
         )
-        counts = confusion_matrix(
-            probs.argmax(0), torch.from_numpy(truth).long(), self.model.num_classes
-        )
+        found, expected = (torch.from_numpy(classes).long() for classes in (mask, truth))
+        counts = confusion_matrix(found, expected, self.model.num_classes)
         self.confusion += counts.to(self.device)
 
     def on_validation_epoch_end(self) -> None:
