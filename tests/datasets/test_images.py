@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from agmm.datasets.images import MAX_PIXELS, image_size, read_image
 from agmm.errors import DataError
@@ -140,6 +140,31 @@ def test_what_is_no_picture_is_named(
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"text.jpg: cannot be read as a picture"):
         read(path)
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_postscript_under_another_name_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    path, ran = tmp_path / "photo.jpg", tmp_path / "ran"
+    Image.new("RGB", (4, 4)).save(path, "EPS")
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", str(ghostscript))
+    with pytest.raises(DataError, match=r"photo.jpg: cannot be read.*not JPEG, PNG.*save it as"):
+        read(path)
+    assert not ran.exists()
+
+
+def test_the_pictures_of_a_camera_are_read(tmp_path: Path) -> None:
+    """MPO: the picture, and a preview behind it."""
+    path = tmp_path / "photo.jpg"
+    preview = Image.new("RGB", (2, 1))
+    Image.new("RGB", (6, 4)).save(path, "MPO", save_all=True, append_images=[preview])
+    with Image.open(path) as image:
+        assert image.format == "MPO"
+    assert read_image(path).shape == (4, 6, 3)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
