@@ -97,6 +97,30 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     assert np.abs(read_image(path)[..., 0].astype(int) - shown).max() < 20
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "content"),
+    [
+        (12, 1, struct.pack("<d", np.inf)),
+        (12, 1, struct.pack("<d", np.nan)),
+        (12, 1, struct.pack("<d", 6.5)),
+        (2, 8, b"upright\0"),
+        (7, 8, bytes(8)),
+        (3, 4, struct.pack("<4H", 9, 6, 6, 6)),
+    ],
+    ids=["infinity", "nan", "fraction", "text", "bytes", "several"],
+)
+@pytest.mark.filterwarnings("ignore:Metadata Warning")  # Pillow's: tag 274 had too many entries
+def test_an_orientation_that_is_none_turns_nothing(
+    tmp_path: Path, kind: int, size: int, content: bytes
+) -> None:
+    path = tmp_path / "odd.jpg"
+    entry = struct.pack("<HHHII", 1, 0x0112, kind, size, 26) + bytes(4)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry + content
+    Image.new("RGB", (6, 4)).save(path, exif=exif)
+    assert image_size(path) == (4, 6)
+    assert read_image(path).shape == (4, 6, 3)
+
+
 def _png(width: int, height: int) -> bytes:
     """A PNG that claims a size; its pixels are missing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

@@ -152,7 +152,8 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, its size included
     # The base class's method: PNG's own would decode all pixels to look for EXIF behind them.
-    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    return value if value in _TURNS else 1  # a file may say a text or infinity, too
 
 
 def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
