@@ -58,6 +58,13 @@ def test_both_layouts_are_read(ade: Path) -> None:
     assert dataset.unmatched == ()
 
 
+def test_transparent_pixels_are_no_object(ade: Path, draw: Draw) -> None:
+    (mask,) = ade.rglob("a_seg.png")
+    row = [(*SKY, 255), (*DOOR, 0), (9, 9, 9, 0), (*DOOR, 255)]
+    draw(str(mask), [row] * 3)
+    assert masks(read_dataset(ade))["train"] == {"street/a": [[1, 255, 255, 0]] * 3}
+
+
 def test_listed_classes_count_and_no_others(ade: Path) -> None:
     (ade / "classes.txt").write_text("Sky\nwall\n")
     dataset = read_dataset(ade)

@@ -96,6 +96,13 @@ def test_ids_and_objects(city: Path, draw: Draw) -> None:
     assert mask_of(b).tolist() == [[0, 13, 18, 255]] * 3
 
 
+def test_transparent_pixels_have_no_id(city: Path) -> None:
+    """Not even one that there is not, as a program may write anything below."""
+    pixels = np.array([[[7, 255], [7, 0], [99, 0], [33, 1]]] * 3, np.uint8)
+    Image.fromarray(pixels).save(city / "gtFine/train/aa/a_gtFine_labelIds.png")
+    assert mask_of(read_dataset(city).splits["train"][0]).tolist() == [[0, 255, 255, 18]] * 3
+
+
 def test_fine_masks_come_before_coarse_ones_which_are_blocks_too(city: Path, draw: Draw) -> None:
     (city / "gtFine/train/aa/b_gtFine_labelIds.png").unlink()
     for name in ("train/aa/a", "train/aa/b", "train_extra/zz/z"):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from agmm.datasets.images import MAX_PIXELS, image_size, read_image
 from agmm.errors import DataError
@@ -97,6 +97,30 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     assert np.abs(read_image(path)[..., 0].astype(int) - shown).max() < 20
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "content"),
+    [
+        (12, 1, struct.pack("<d", np.inf)),
+        (12, 1, struct.pack("<d", np.nan)),
+        (12, 1, struct.pack("<d", 6.5)),
+        (2, 8, b"upright\0"),
+        (7, 8, bytes(8)),
+        (3, 4, struct.pack("<4H", 9, 6, 6, 6)),
+    ],
+    ids=["infinity", "nan", "fraction", "text", "bytes", "several"],
+)
+@pytest.mark.filterwarnings("ignore:Metadata Warning")  # Pillow's: tag 274 had too many entries
+def test_an_orientation_that_is_none_turns_nothing(
+    tmp_path: Path, kind: int, size: int, content: bytes
+) -> None:
+    path = tmp_path / "odd.jpg"
+    entry = struct.pack("<HHHII", 1, 0x0112, kind, size, 26) + bytes(4)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry + content
+    Image.new("RGB", (6, 4)).save(path, exif=exif)
+    assert image_size(path) == (4, 6)
+    assert read_image(path).shape == (4, 6, 3)
+
+
 def _png(width: int, height: int) -> bytes:
     """A PNG that claims a size; its pixels are missing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -140,6 +164,31 @@ def test_what_is_no_picture_is_named(
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"text.jpg: cannot be read as a picture"):
         read(path)
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_postscript_under_another_name_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    path, ran = tmp_path / "photo.jpg", tmp_path / "ran"
+    Image.new("RGB", (4, 4)).save(path, "EPS")
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", str(ghostscript))
+    with pytest.raises(DataError, match=r"photo.jpg: cannot be read.*not JPEG, PNG.*save it as"):
+        read(path)
+    assert not ran.exists()
+
+
+def test_the_pictures_of_a_camera_are_read(tmp_path: Path) -> None:
+    """MPO: the picture, and a preview behind it."""
+    path = tmp_path / "photo.jpg"
+    preview = Image.new("RGB", (2, 1))
+    Image.new("RGB", (6, 4)).save(path, "MPO", save_all=True, append_images=[preview])
+    with Image.open(path) as image:
+        assert image.format == "MPO"
+    assert read_image(path).shape == (4, 6, 3)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

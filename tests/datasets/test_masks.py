@@ -39,18 +39,23 @@ def test_palette_indices_are_classes_whatever_their_colours(path: Path) -> None:
     assert np.array_equal(read_index_mask(path, PLAIN), VALUES)
 
 
-def small_png(bits: int, values: list[int], color_type: int) -> bytes:
-    """A PNG of one row with several pixels in a byte; Pillow itself does not write them all."""
+def small_png(
+    bits: int, values: list[int], color_type: int, transparency: bytes | None = None
+) -> bytes:
+    """A PNG of one row, its samples packed; Pillow itself does not write all kinds."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         crc = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
 
-    row = "".join(f"{value:0{bits}b}" for value in values).ljust(8, "0")
-    header = struct.pack(">IIBBBBB", len(values), 1, bits, color_type, 0, 0, 0)
-    pixels = zlib.compress(bytes([0, int(row, 2)]))
+    row = "".join(f"{value:0{bits}b}" for value in values)
+    row = row.ljust(-(-len(row) // 8) * 8, "0")
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color_type]
+    header = struct.pack(">IIBBBBB", len(values) // channels, 1, bits, color_type, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + int(row, 2).to_bytes(len(row) // 8, "big"))
     palette = chunk(b"PLTE", bytes(range(3 * 2**bits))) if color_type == 3 else b""
-    body = chunk(b"IHDR", header) + palette + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    clear = b"" if transparency is None else chunk(b"tRNS", transparency)
+    body = chunk(b"IHDR", header) + palette + clear + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -68,11 +73,50 @@ def test_one_bit_is_two_classes(path: Path) -> None:
     assert read_index_mask(path, PLAIN).tolist() == [[0, 1]]
 
 
-def test_transparency_is_dropped(path: Path) -> None:
-    Image.fromarray(np.stack([VALUES, VALUES * 0], axis=-1)).save(path)
+@pytest.mark.parametrize("value", [0, 77])
+def test_transparent_grey_is_unlabelled(path: Path, value: int) -> None:
+    """Whatever lies below, be it the 0 that programs write there or no class."""
+    alpha = np.array([[0, 1, 255], [255, 0, 128]], np.uint8)
+    Image.fromarray(np.stack([np.where(alpha, VALUES, np.uint8(value)), alpha], -1)).save(path)
     with Image.open(path) as image:
         assert image.mode == "LA"
-    assert np.array_equal(read_index_mask(path, PLAIN), VALUES)
+    assert read_index_mask(path, PLAIN).tolist() == [[255, 1, 2], [255, 255, 1]]
+
+
+@pytest.mark.parametrize(
+    ("transparency", "expected"),
+    [(0, [255, 1, 2, 1]), (1, [0, 255, 2, 255]), (b"\x00\x01\x00", [255, 1, 255, 1])],
+)
+def test_transparent_indices_of_a_palette_are_unlabelled(
+    path: Path, transparency: int | bytes, expected: list[int]
+) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2, 1]], np.uint8))
+    image.putpalette([7, 8, 9] * 3)
+    image.save(path, transparency=transparency)
+    assert read_index_mask(path, PLAIN).tolist() == [expected]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_transparent_grey_value_is_unlabelled(path: Path, bits: int) -> None:
+    path.write_bytes(small_png(bits, [0, 1, 1, 0], 0, struct.pack(">H", 1)))
+    assert read_index_mask(path, PLAIN).tolist() == [[0, 255, 255, 0]]
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(8, 1), (16, 257)])
+def test_a_transparent_colour_is_unlabelled(path: Path, bits: int, scale: int) -> None:
+    samples = [value * scale for color in (COLORS[1], COLORS[0], (0, 0, 7)) for value in color]
+    path.write_bytes(small_png(bits, samples, 2, struct.pack(">HHH", 0, 0, 7 * scale)))
+    assert read_index_mask(path, CLASSES).tolist() == [[1, 0, 255]]
+
+
+@pytest.mark.parametrize(("color_type", "channels"), [(4, 2), (6, 4)], ids=["grey", "colours"])
+def test_16_bits_with_an_alpha_channel_are_refused(
+    path: Path, color_type: int, channels: int
+) -> None:
+    """Pillow gives their upper halves, so that class 1 would be class 0 and look right."""
+    path.write_bytes(small_png(16, [1] * channels, color_type))
+    with pytest.raises(DataError, match=r"mask.png: has 16 bits .* alpha channel.* with 8 bits"):
+        read_index_mask(path, CLASSES)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

@@ -117,14 +117,15 @@ def read_objects_mask(
         DataError: One of the files cannot be read, they do not fit to each other, or the PNG not
             to the picture.
     """
-    colors = read_pixels(path)
+    colors, drawn = read_pixels(path)
     if colors.ndim != 3:
         raise DataError(
             f"{path}: must have colours, which say class and object, but has grey values or a"
             " palette. Take the file of the data set as it is."
         )
     require_size(path, colors, image)
-    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
+    # Black is no object, and what is fully transparent is none either.
+    red, green, blue = np.where(drawn, np.moveaxis(colors, 2, 0), 0).astype(np.int32)
     index = red // 10 * 256 + green
     objects = read_objects(description)
     numbers = index if description.suffix == ".json" else _ranked(blue, objects)

@@ -14,6 +14,11 @@ from agmm.shapes import ImageArray
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Endings of picture files, in lower case; compare with ``path.suffix.lower()``."""
 
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP")
+"""What a file may hold, whatever its name says: for some of its formats, Pillow runs programs that
+run what is in the file. MPO, several pictures of a camera, is opened as the JPEG that it begins
+with."""
+
 MAX_PIXELS = 89_478_485
 """The largest picture that is read: 0.27 GB as RGB. A file of a few kilobytes may claim any size.
 
@@ -50,7 +55,7 @@ def read_image(path: Path) -> ImageArray:
     16-bit grey is scaled to 8 bits. Of an animation it is the first frame.
 
     Args:
-        path: The file, of any format that Pillow reads.
+        path: The file: JPEG, PNG, BMP, TIFF or WebP, whatever its suffix.
 
     Returns:
         (H, W, 3), uint8, the same (H, W) as `image_size`.
@@ -74,7 +79,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Read the size of a picture from its header, without decoding the pixels.
 
     Args:
-        path: The file, of any format that Pillow reads.
+        path: The file: JPEG, PNG, BMP, TIFF or WebP, whatever its suffix.
 
     Returns:
         (H, W) in pixels, as the picture stands after its EXIF orientation is applied.
@@ -109,7 +114,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
             `MAX_PIXELS`.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width}x{image.height} pixels (width x height)")
             yield image
@@ -119,8 +124,8 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         raise _too_large(path, str(error)) from error
     except BROKEN_FILE as error:
         raise DataError(
-            f"{path}: cannot be read as a picture ({error}). It may be truncated, or no picture:"
-            " copy it again, or remove it."
+            f"{path}: cannot be read as a picture ({error}). It may be truncated, or not JPEG,"
+            " PNG, BMP, TIFF or WebP: copy it again, save it as one of these, or remove it."
         ) from error
 
 
@@ -147,7 +152,8 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, its size included
     # The base class's method: PNG's own would decode all pixels to look for EXIF behind them.
-    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    return value if value in _TURNS else 1  # a file may say a text or infinity, too
 
 
 def _as_rgb(image: Image.Image, path: Path) -> Image.Image:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -19,8 +19,8 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
     """Read a mask: a PNG with a palette, with grey values, or with one colour per class.
 
     With a palette or grey values (1 to 16 bits), the value of a pixel is the class. With RGB the
-    colour is looked up in ``classes.txt``, `VOID_COLOR` being 255; pixels that
-    are fully transparent are 255 too.
+    colour is looked up in ``classes.txt``, `VOID_COLOR` being 255. Pixels that are fully
+    transparent are 255 in each, whatever value or colour lies below.
 
     Args:
         path: The PNG file.
@@ -30,8 +30,8 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
         (H, W), uint8, class index 0..K-1 or 255 = unlabelled.
 
     Raises:
-        DataError: Missing, broken, no PNG, a value or a colour that is no class, or colours when
-            ``classes.txt`` gives none.
+        DataError: Missing, broken, no PNG, 16 bits with an alpha channel, a value or a colour that
+            is no class, or colours when ``classes.txt`` gives none.
 
     Example:
         >>> import tempfile
@@ -41,34 +41,33 @@ def read_index_mask(path: Path, classes: Classes) -> MaskArray:
         >>> read_index_mask(path, classes).tolist()
         [[1, 255]]
     """
-    values = read_pixels(path)
+    values, drawn = read_pixels(path)
     if values.ndim == 2:
-        return _from_values(values, classes, path)
-    if values.shape[2] == 4:
-        # Strokes on a transparent layer: nothing was drawn there, whatever colour lies below.
-        values = np.where(values[..., 3:] > 0, values[..., :3], np.array(VOID_COLOR, np.uint8))
-    return _from_colors(values, classes, path)
+        return _from_values(np.where(drawn, values, IGNORE_INDEX), classes, path)
+    void = np.array(VOID_COLOR, np.uint8)
+    return _from_colors(np.where(drawn[..., None], values, void), classes, path)
 
 
-def read_pixels(path: Path) -> np.ndarray:
+def read_pixels(path: Path) -> tuple[np.ndarray, Bool[np.ndarray, "H W"]]:
     """Read what the pixels of a mask say, without a look at what it means.
 
     Args:
         path: The PNG file.
 
     Returns:
-        (H, W), integers, of a palette or grey values (1 to 16 bits); (H, W, 3) or (H, W, 4),
-        uint8, of colours.
+        The values, (H, W), integers, of a palette or grey values (1 to 16 bits), or (H, W, 3),
+        uint8, of colours; and (H, W), False where a pixel is fully transparent.
 
     Raises:
-        DataError: Missing, broken, too large, or no PNG.
+        DataError: Missing, broken, too large, no PNG, or 16 bits with an alpha channel.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "mask.png"
         >>> Image.new("I;16", (2, 1), 24001).save(path)
-        >>> read_pixels(path).tolist()
-        [[24001, 24001]]
+        >>> values, drawn = read_pixels(path)
+        >>> values.tolist(), drawn.tolist()
+        ([[24001, 24001]], [[True, True]])
     """
     with opened_image(path) as image:
         if image.format != "PNG":
@@ -76,15 +75,20 @@ def read_pixels(path: Path) -> np.ndarray:
                 f"{path}: a mask must be PNG, but this is {image.format}. A lossy format changes"
                 " the classes of pixels: export the mask again as PNG."
             )
-        depth = _bits_per_sample(path)
+        depth, alpha = _depth_and_alpha(path)
+        if depth == 16 and alpha:
+            raise DataError(
+                f"{path}: has 16 bits per channel and an alpha channel, but a mask with one must"
+                " have 8. Export it with 8 bits, or without the alpha channel."
+            )
         values: np.ndarray = np.asarray(upright(image))
-        mode = image.mode
-    if mode == "LA":
-        values = values[..., 0]
+        mode, key = image.mode, image.info.get("transparency")
+    if mode in {"LA", "RGBA"}:
+        return values[..., 0] if mode == "LA" else values[..., :3], values[..., -1] > 0
     if mode == "L":
         # Pillow stretches grey of 2 and 4 bits to 0..255; the class is what the file says.
         values = values // (255 // (2 ** min(depth, 8) - 1))
-    return values
+    return values, ~_clear(values, key, depth)
 
 
 def write_index_mask(
@@ -185,10 +189,28 @@ def read_palette(path: Path) -> list[int] | None:
         return image.getpalette() if image.mode == "P" else None
 
 
-def _bits_per_sample(path: Path) -> int:
-    """Read the bit depth from the header: 8 bytes of signature, 16 up to the depth."""
+def _depth_and_alpha(path: Path) -> tuple[int, bool]:
+    """Read bit depth and colour type from the header: 8 bytes of signature, 16 up to the depth."""
     with path.open("rb") as file:
-        return file.read(25)[24]
+        depth, color_type = file.read(26)[24:]
+    return depth, color_type in {4, 6}
+
+
+def _clear(
+    values: np.ndarray, key: int | bytes | tuple[int, ...] | None, depth: int
+) -> Bool[np.ndarray, "H W"]:
+    """The pixels that the chunk tRNS makes transparent: one value, or one opacity an index."""
+    if key is None:
+        return np.zeros(values.shape[:2], np.bool_)
+    clear: np.ndarray
+    if isinstance(key, bytes):
+        clear = np.isin(values, np.flatnonzero(np.frombuffer(key, np.uint8) == 0))
+    elif isinstance(key, tuple):
+        # Of colours of 16 bits Pillow gives the upper half, but not of this one.
+        clear = (values == np.array(key) >> (depth - 8)).all(axis=2)
+    else:
+        clear = np.equal(values, bool(key) if values.dtype == np.bool_ else key)
+    return clear
 
 
 def _from_values(

@@ -12,6 +12,7 @@ from agmm.datasets.masks import read_index_mask, read_pixels
 from agmm.errors import DataError
 from agmm.labels.annotations import Blocks, DenseMask
 from agmm.labels.forms import Form
+from agmm.shapes import IGNORE_INDEX
 
 _LARGEST = 65535
 """The largest value of a grey PNG."""
@@ -34,7 +35,7 @@ class Coding:
 
 
 def read_coded(path: Path, coding: Coding, form: Form, image: Path) -> DenseMask | Blocks:
-    """Read a mask of ids.
+    """Read a mask of ids; what is fully transparent is unlabelled.
 
     Args:
         path: A PNG with grey values or a palette.
@@ -56,7 +57,7 @@ def read_coded(path: Path, coding: Coding, form: Form, image: Path) -> DenseMask
         >>> read_coded(path, Coding({0: 255, 7: 0}, "ids"), "dense", path).mask.tolist()
         [[0, 255]]
     """
-    values = read_pixels(path)
+    values, drawn = read_pixels(path)
     if values.ndim != 2:
         raise DataError(
             f"{path}: has colours, but must have grey values or a palette, whose values are"
@@ -69,7 +70,7 @@ def read_coded(path: Path, coding: Coding, form: Form, image: Path) -> DenseMask
     ids = values.astype(np.int32)
     if coding.per_instance:
         ids = np.where(ids >= 1000, ids // 1000, ids)
-    mask = table[ids]
+    mask = np.where(drawn, table[ids], IGNORE_INDEX)
     if (mask < 0).any():
         y, x = np.argwhere(mask < 0)[0].tolist()
         count = (values == values[y, x]).sum()
