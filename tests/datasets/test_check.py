@@ -231,7 +231,7 @@ def test_faulty_boxes_are_faults_one_by_one(boxed: Path) -> None:
 def test_faulty_boxes_can_be_repaired(boxed: Path) -> None:
     add_box(boxed, "a,car,3,0,2,1")
     add_box(boxed, "a,car,3,0,9,1")
-    add_box(boxed, "b,car,7,0,9,1")
+    add_box(boxed, "b,car,2,0,2,1")
     dataset = read_dataset(boxed)
 
     result = checked(dataset, {"train": ("boxes",)}, clip_boxes=True)
@@ -254,14 +254,7 @@ def test_faulty_boxes_can_be_repaired(boxed: Path) -> None:
                 " now (3, 0, 4, 1)"
             ),
         ),
-        (
-            "b",
-            "b.jpg",
-            (
-                "boxes: box 4 of class 2 at (7, 0, 9, 1) reaches out of the picture of 4x3 pixels:"
-                " dropped"
-            ),
-        ),
+        ("b", "b.jpg", "boxes: box 4 of class 2 at (2, 0, 2, 1) has no pixel: dropped"),
     ]
     repaired = boxes_of(pickle.loads(pickle.dumps(result)), "a")
     assert repaired.xyxy.tolist() == [[0, 1, 2, 3], [2, 0, 3, 1], [3, 0, 4, 1]]
@@ -270,6 +263,23 @@ def test_faulty_boxes_can_be_repaired(boxed: Path) -> None:
     again = checked(result, {"train": ("boxes",)})
     assert again.splits == result.splits
     assert check(dataset, {"train": ("boxes",)}, clip_boxes=True).repaired == result.repaired
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_box_beside_its_picture_is_a_fault_whatever_is_repaired(boxed: Path, clip: bool) -> None:
+    """A picture whose boxes are all of another one would be trained as background only."""
+    add_box(boxed, "a,car,0,2,1,2")
+    add_box(boxed, "a,car,7,0,9,1")
+    dataset = read_dataset(boxed)
+    faults = check(dataset, {"train": ("boxes",)}, clip_boxes=clip).faults["train"]
+    assert faults[-1].reason.endswith(
+        "a.jpg: boxes: box 3 of class 2 at (7, 0, 9, 1) lies outside of the picture of 4x3 pixels."
+        " It is most likely of another picture or scale: correct it, or leave the picture out with"
+        " skip_bad."
+    )
+    assert len(faults) == (1 if clip else 2)
+    result = checked(dataset, {"train": ("boxes",)}, clip_boxes=clip, skip_bad=True)
+    assert [record.name for record in result.splits["train"]] == ["b"]
 
 
 def test_boxes_without_a_fault_are_left_alone(boxed: Path) -> None:

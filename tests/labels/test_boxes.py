@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes
-from agmm.labels.boxes import box_faults, clip_boxes, covered
+from agmm.labels.boxes import box_faults, clip_boxes, covered, stray_boxes
 
 SIZE = (6, 8)
 
@@ -36,8 +36,7 @@ FAULTS = [
     ((2, -0.5, 4, 3), "reaches out of the picture of 8x6 pixels", [2, 0, 4, 3]),
     ((2, 1, 8.5, 3), "reaches out of the picture of 8x6 pixels", [2, 1, 8, 3]),
     ((2, 1, 4, 7), "reaches out of the picture of 8x6 pixels", [2, 1, 4, 6]),
-    ((8, 1, 9, 3), "reaches out of the picture of 8x6 pixels", None),
-    ((-5, -5, 0, 3), "reaches out of the picture of 8x6 pixels", None),
+    ((9, 1, 9, 3), "has no pixel and reaches out of the picture of 8x6 pixels", None),
     ((9, 3, 2, 1), "has its corners in the wrong order and reaches out", [2, 1, 8, 3]),
 ]
 
@@ -62,6 +61,31 @@ def test_faulty_boxes_are_named_and_repaired(
     assert note == f"{told}: {now}"
 
 
+STRAY = [
+    ((8, 1, 9, 3), "lies"),
+    ((-5, -5, 0, 3), "lies"),
+    ((2, 6, 4, 7), "lies"),
+    ((9, 3, 8, 1), "has its corners in the wrong order and lies"),
+]
+
+
+@pytest.mark.parametrize(("xyxy", "fault"), STRAY)
+def test_boxes_beside_the_picture_are_not_repaired(
+    xyxy: tuple[float, float, float, float], fault: str
+) -> None:
+    """Not dropped either: the picture would then say that there is only background."""
+    given = boxes((1, 1, 1, 2), xyxy, (0, 0, 3, 9))
+    (told,) = stray_boxes(given, SIZE)
+    assert told in box_faults(given, SIZE)
+    where = ", ".join(f"{value:g}" for value in xyxy)
+    assert told == f"box 2 of class 3 at ({where}) {fault} outside of the picture of 8x6 pixels"
+
+    result, notes = clip_boxes(given, SIZE)
+
+    assert result.xyxy.tolist() == [list(xyxy), [0, 0, 3, 6]]
+    assert [note[:5] for note in notes] == ["box 1", "box 3"]
+
+
 def test_the_last_kept_box_is_not_forgotten_and_order_and_classes_stay() -> None:
     given = Boxes(
         np.array([[9, 0, 9, 1], [2, 2, 1, 1], [0, 0, 1, 1]], np.int32),
@@ -84,13 +108,15 @@ COORDINATES = st.floats(-12, 12) | st.integers(-12, 12).map(float)
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(*[COORDINATES] * 4), max_size=4))
-def test_repaired_boxes_have_no_fault_and_cover_what_they_touch(
+def test_repaired_boxes_are_in_the_picture_and_cover_what_they_touch(
     drawn: list[tuple[float, float, float, float]],
 ) -> None:
     given = boxes(*drawn)
+    stray = stray_boxes(given, SIZE)
     result, notes = clip_boxes(given, SIZE)
-    assert box_faults(result, SIZE) == ()
-    assert len(notes) == len(box_faults(given, SIZE))
+    assert len(stray) == len(box_faults(result, SIZE)) == len(stray_boxes(result, SIZE))
+    assert len(notes) == len(box_faults(given, SIZE)) - len(stray)
+    result = boxes(*(box for box in result.xyxy.tolist() if not stray_boxes(boxes(box), SIZE)))
     for (xmin, ymin, xmax, ymax), window in zip(
         result.xyxy.tolist(), covered(result, SIZE), strict=True
     ):

@@ -1,6 +1,7 @@
 """Seeds of a run or of another tool; nothing wrong comes through."""
 
 import pickle
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -183,4 +184,60 @@ def test_a_header_that_claims_a_huge_array_is_refused(tmp_path: Path, image: Pat
     path.write_bytes(path.read_bytes().replace(b"(3, 4, 6), }   ", b"(3, 40000, 60000)}", 1))
 
     with pytest.raises(DataError, match="cannot be read as arrays"):
+        read_seeds(path, image, CLASSES, CAM)
+
+
+def header(text: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{'descr': '<f4', 'shape': (((",
+        b"(" * 500,
+        b"'",
+        b"{[]: 1}",
+        b"{'descr': ',f4', 'fortran_order': False, 'shape': (3, 4, 6)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1" + b"0" * 30 + b", 4, 6)}",
+    ],
+)
+def test_a_header_that_is_broken_is_refused(tmp_path: Path, image: Path, text: bytes) -> None:
+    (tmp_path / "seeds.npy").write_bytes(header(text) + bytes(100))
+
+    with pytest.raises(DataError, match=r"seeds\.npy: cannot be read as arrays"):
+        read_seeds(tmp_path / "seeds.npy", image, CLASSES, CAM)
+
+
+@pytest.mark.parametrize("name", ["maps", "classes"])
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path, image: Path, name: str) -> None:
+    path = tmp_path / "seeds.npz"
+    np.savez(path, maps=GOOD, classes=np.arange(3))
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    members[f"{name}.npy"] = b"hello"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+    with pytest.raises(DataError, match=r"seeds\.npz: cannot be read as arrays.*is no array"):
+        read_seeds(path, image, CLASSES, CAM)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [(6, 1, "is encrypted"), (8, 99, "compression method is not supported")],
+)
+def test_an_archive_that_cannot_be_unpacked_is_refused(
+    tmp_path: Path, image: Path, offset: int, value: int, message: str
+) -> None:
+    path = tmp_path / "seeds.npz"
+    np.savez(path, maps=GOOD, classes=np.arange(3))
+    content = bytearray(path.read_bytes())
+    # The flags and the method of the first member, before it and in the directory at the end.
+    content[content.find(b"PK\x03\x04") + offset] = value
+    content[content.find(b"PK\x01\x02") + offset + 2] = value
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=rf"seeds\.npz: cannot be read as arrays.*{message}"):
         read_seeds(path, image, CLASSES, CAM)

@@ -87,6 +87,7 @@ class TrainConfig:
         skip_bad: Skip, count and list unusable files instead of stopping.
         clip_boxes: Repair boxes that reach out of their picture, have their corners in the wrong
             order or no pixel: clip, reorder or drop them, counted and listed, instead of stopping.
+            A box that lies wholly outside stays a fault.
         encoder: Name of a timm or segmentation-models-pytorch encoder.
         encoder_weights: ``imagenet``, ``none``, or a safetensors or pth file.
         decoder: Name of a segmentation-models-pytorch decoder.

@@ -96,7 +96,8 @@ def check(
             ``{"train": ("points", "blocks"), "val": ("dense",)}``; with no form the pictures need
             no label.
         clip_boxes: Repair boxes that reach out of their picture, have their corners in the wrong
-            order or no pixel, and list them in ``repaired``, instead of calling them faults.
+            order or no pixel, and list them in ``repaired``, instead of calling them faults. One
+            that lies wholly outside stays a fault.
         duplicates: Also hash all pictures, to find those that are in several splits.
         progress: Called after each picture with (done, total), in the caller's thread.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +13,7 @@ from agmm.datasets.images import read_image
 from agmm.datasets.records import Record
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Boxes, Points, Tags
-from agmm.labels.boxes import box_faults, clip_boxes
+from agmm.labels.boxes import box_faults, clip_boxes, stray_boxes
 from agmm.labels.contradictions import contradictions
 from agmm.labels.forms import Form
 from agmm.shapes import IGNORE_INDEX
@@ -63,7 +63,7 @@ def inspect(
         forms: The forms that count; the picture needs one of them. With none it needs no label.
         num_classes: K, 1..255.
         background: Index of the background; None if no class is one.
-        clip: Repair faulty boxes instead of refusing them.
+        clip: Repair faulty boxes, where they can be, instead of refusing them.
         digest: Also hash the picture's pixels.
 
     Returns:
@@ -80,16 +80,13 @@ def inspect(
     repairs: tuple[str, ...] = ()
     boxes = annotations.get("boxes")
     if isinstance(boxes, Boxes) and size is not None:
+        reasons.extend(_box_reasons(record, boxes, size, clip=clip))
         if clip:
             boxes, repairs = clip_boxes(boxes, size)
             annotations["boxes"] = boxes
             reader = partial(Boxes, boxes.xyxy, boxes.classes)
             if repairs:
                 record = replace(record, labels={**record.labels, "boxes": reader})
-        reasons.extend(
-            f"{record.image}: boxes: {fault}. Correct it, or have it repaired with --clip-boxes."
-            for fault in box_faults(boxes, size)
-        )
     counts = {form: _count(annotation, num_classes) for form, annotation in annotations.items()}
     reasons.extend(_implausible(record, counts, size))
     if size is not None and not reasons:
@@ -123,6 +120,19 @@ def _read(
         except DataError as error:
             reasons.append(str(error))
     return size, hashed, annotations
+
+
+def _box_reasons(
+    record: Record, boxes: Boxes, size: tuple[int, int], *, clip: bool
+) -> Iterator[str]:
+    """What is wrong with boxes; with ``clip`` only what is no repair's."""
+    stray = stray_boxes(boxes, size)
+    for fault in stray if clip else box_faults(boxes, size):
+        remedy = "Correct it, or have it repaired with --clip-boxes."
+        if fault in stray:
+            remedy = "It is most likely of another picture or scale: correct it, or leave the"
+            remedy += " picture out with skip_bad."
+        yield f"{record.image}: boxes: {fault}. {remedy}"
 
 
 def _count(annotation: Annotation, num_classes: int) -> Int64[np.ndarray, " k"]:

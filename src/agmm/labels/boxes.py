@@ -20,8 +20,8 @@ def box_faults(boxes: Boxes, size: tuple[int, int]) -> tuple[str, ...]:
 
     Returns:
         One sentence for each box that has its corners in the wrong order, has no pixel, or
-        reaches out of the picture, with the box's number (from 1), class and coordinates; none if
-        all boxes are fine.
+        reaches out of the picture or lies outside of it, with the box's number (from 1), class and
+        coordinates; none if all boxes are fine.
 
     Example:
         >>> boxes = Boxes(np.array([[3, 1, 4, 2], [4, 1, 3, 2]]), np.array([7, 7], np.uint8))
@@ -31,36 +31,56 @@ def box_faults(boxes: Boxes, size: tuple[int, int]) -> tuple[str, ...]:
     return tuple(fault for fault in _faults(boxes, size) if fault)
 
 
-def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[Boxes, tuple[str, ...]]:
-    """Repair faulty boxes: put corners in order, cut off what is outside, drop what is empty.
+def stray_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[str, ...]:
+    """Tell which boxes have an area, but no pixel of their picture.
+
+    Such a box is most likely of another picture, or in the pixels of another scale. Without it
+    the picture would say that there is nothing, so that no repair is right.
 
     Args:
         boxes: The boxes of one picture.
         size: (H, W) of the picture in pixels.
 
     Returns:
-        Boxes without a fault, and one sentence for each that was changed or dropped. Boxes
-        without a fault come back as they are, in the same order.
+        Those sentences of `box_faults` that `clip_boxes` does not deal with.
 
     Example:
-        >>> boxes = Boxes(np.array([[4, 1, 3, 9], [8, 8, 9, 9]]), np.array([7, 7], np.uint8))
+        >>> boxes = Boxes(np.array([[8, 1, 9, 2], [4, 1, 9, 2]]), np.array([7, 7], np.uint8))
+        >>> stray_boxes(boxes, (5, 5))
+        ('box 1 of class 7 at (8, 1, 9, 2) lies outside of the picture of 5x5 pixels',)
+    """
+    stray = _stray(boxes, size)
+    return tuple(f for f, is_stray in zip(_faults(boxes, size), stray, strict=True) if is_stray)
+
+
+def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[Boxes, tuple[str, ...]]:
+    """Repair faulty boxes: put corners in order, cut off what is outside, drop what has no area.
+
+    Args:
+        boxes: The boxes of one picture.
+        size: (H, W) of the picture in pixels.
+
+    Returns:
+        Boxes without a fault other than those of `stray_boxes`, and one sentence for each that
+        was changed or dropped. All others come back as they are, in the same order.
+
+    Example:
+        >>> boxes = Boxes(np.array([[4, 1, 3, 9], [3, 3, 3, 4]]), np.array([7, 7], np.uint8))
         >>> repaired, notes = clip_boxes(boxes, (5, 5))
         >>> repaired.xyxy.tolist()
         [[3, 1, 4, 5]]
         >>> notes[1]
-        'box 2 of class 7 at (8, 8, 9, 9) reaches out of the picture of 5x5 pixels: dropped'
+        'box 2 of class 7 at (3, 3, 3, 4) has no pixel: dropped'
     """
-    H, W = size
-    low = np.minimum(boxes.xyxy[:, :2], boxes.xyxy[:, 2:])
-    high = np.maximum(boxes.xyxy[:, :2], boxes.xyxy[:, 2:])
-    clipped = np.clip(np.concatenate([low, high], axis=1), 0, (W, H, W, H))
-    kept = (clipped[:, :2] < clipped[:, 2:]).all(axis=1)
+    stray, result = _stray(boxes, size), _clipped(boxes, size)
+    result[stray] = boxes.xyxy[stray]
+    kept = stray | (result[:, :2] < result[:, 2:]).all(axis=1)
     notes = tuple(
         f"{fault}: {f'now {_coordinates(box)}' if keep else 'dropped'}"
-        for fault, box, keep in zip(_faults(boxes, size), clipped, kept, strict=True)
-        if fault
+        for fault, box, keep, left in zip(_faults(boxes, size), result, kept, stray, strict=True)
+        if fault and not left
     )
-    return Boxes(clipped[kept], boxes.classes[kept]), notes
+    return Boxes(result[kept], boxes.classes[kept]), notes
 
 
 def covered(boxes: Boxes, size: tuple[int, int]) -> tuple[Window, ...]:
@@ -94,16 +114,35 @@ def covered(boxes: Boxes, size: tuple[int, int]) -> tuple[Window, ...]:
     )
 
 
+def _clipped(boxes: Boxes, size: tuple[int, int]) -> np.ndarray:
+    """What of each box lies in the picture, its corners in order."""
+    H, W = size
+    low = np.minimum(boxes.xyxy[:, :2], boxes.xyxy[:, 2:])
+    high = np.maximum(boxes.xyxy[:, :2], boxes.xyxy[:, 2:])
+    clipped: np.ndarray = np.clip(np.concatenate([low, high], axis=1), 0, (W, H, W, H))
+    return clipped
+
+
+def _stray(boxes: Boxes, size: tuple[int, int]) -> np.ndarray:
+    """Which boxes have an area, but none in the picture."""
+    clipped = _clipped(boxes, size)
+    area = (boxes.xyxy[:, :2] != boxes.xyxy[:, 2:]).all(axis=1)
+    stray: np.ndarray = area & (clipped[:, :2] >= clipped[:, 2:]).any(axis=1)
+    return stray
+
+
 def _faults(boxes: Boxes, size: tuple[int, int]) -> list[str]:
     """For each box what is wrong with it; empty where nothing is."""
     (H, W), (xmin, ymin, xmax, ymax) = size, boxes.xyxy.T
     reversed_ = (xmax < xmin) | (ymax < ymin)
     empty = ~reversed_ & ((xmax == xmin) | (ymax == ymin))
     outside = np.any((boxes.xyxy < 0) | (boxes.xyxy > (W, H, W, H)), axis=1)
+    stray = _stray(boxes, size)
     kinds = (
         (reversed_, "has its corners in the wrong order"),
         (empty, "has no pixel"),
-        (outside, f"reaches out of the picture of {W}x{H} pixels"),
+        (outside & ~stray, f"reaches out of the picture of {W}x{H} pixels"),
+        (stray, f"lies outside of the picture of {W}x{H} pixels"),
     )
     faults = []
     for index, (box, label) in enumerate(zip(boxes.xyxy, boxes.classes, strict=True)):

@@ -1,8 +1,6 @@
 """Reading seeds: the ones that a run has made, and the ones of another tool."""
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -159,7 +157,7 @@ def _checked_maps(path: Path, num_classes: int) -> tuple[Float32[np.ndarray, "n 
             maps, labels = content, np.arange(num_classes)
         else:
             with content:
-                maps, labels = content["maps"], content["classes"]
+                maps, labels = _array(content["maps"]), _array(content["classes"])
     if maps.ndim != 3 or maps.dtype.kind != "f" or 0 in maps.shape[1:]:
         raise DataError(
             f"{path}: expected maps of floats of shape (n, h, w), got {maps.dtype} of shape"
@@ -197,6 +195,12 @@ def _check_labels(path: Path, labels: np.ndarray, num_classes: int) -> None:
         )
 
 
+def _array(member: np.ndarray | bytes) -> np.ndarray:
+    if isinstance(member, bytes):  # what NumPy gives of a member that is no npy
+        raise TypeError("a member of the npz is no array")
+    return member
+
+
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turn what NumPy raises on missing, damaged and dangerous files into a `DataError`."""
@@ -208,8 +212,9 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path}: an npz must hold the arrays 'maps' and 'classes' ({error}). {_REMEDY}"
         ) from error
-    # MemoryError: a header of a few bytes may claim any size.
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    # Whatever NumPy meets when it evaluates a header and zipfile when it unpacks: of zlib, lzma,
+    # tokenize, ..., and MemoryError, as a header of a few bytes may claim any size.
+    except Exception as error:
         raise DataError(
             f"{path}: cannot be read as arrays of numbers ({error}). {_REMEDY}"
         ) from error
