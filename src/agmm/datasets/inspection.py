@@ -131,7 +131,7 @@ def _box_reasons(
         remedy = "Correct it, or have it repaired with --clip-boxes."
         if fault in stray:
             remedy = "It is most likely of another picture or scale: correct it, or leave the"
-            remedy += " picture out with skip_bad."
+            remedy += " picture out with --skip-bad."
         yield f"{record.image}: boxes: {fault}. {remedy}"
 
 
