@@ -139,6 +139,7 @@ def test_classes_are_mapped(data: Path, tmp_path: Path) -> None:
     assert report.counts["train"]["boxes"].per_class == (0, 5)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("labels", ["scribles", "boxes,clicks", "boxes,boxes", ""])
 def test_a_form_that_there_is_not_is_wrong_use(
     boxed_data: Path, capsys: pytest.CaptureFixture[str], labels: str

@@ -58,8 +58,10 @@ def slow_probabilities(run: Path, image: np.ndarray) -> np.ndarray:
         posterior = loaded.objective(*output, unlabelled, images=pictures).posterior
     logits = output.logits[0].double().numpy()
     powers = np.exp(logits - logits.max(0))
-    enlarged = torch.nn.functional.interpolate(posterior, image.shape[:2], mode="bilinear")
-    scores = powers * enlarged[0].numpy()
+    # The network's cells have 4 pixels a side; the last ones reach beyond the picture.
+    covered = [4 * cells for cells in posterior.shape[2:]]
+    enlarged = torch.nn.functional.interpolate(posterior, covered, mode="bilinear")
+    scores = powers * enlarged[0, :, : image.shape[0], : image.shape[1]].numpy()
     result: np.ndarray = scores / scores.sum(0)
     return result
 

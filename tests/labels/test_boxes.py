@@ -49,7 +49,9 @@ def test_faulty_boxes_are_named_and_repaired(
     (told,) = box_faults(given, SIZE)
     where = ", ".join(f"{value:g}" for value in xyxy)
     assert told.startswith(f"box 2 of class 3 at ({where}) {fault}")
-    with pytest.raises(DataError, match=r"1 of 3 are faulty: box 2 .* Correct them, or .*clip_box"):
+    with pytest.raises(
+        DataError, match=r"1 of 3 are faulty: box 2 .* Correct them, .*--clip-boxes"
+    ):
         covered(given, SIZE)
 
     result, (note,) = clip_boxes(given, SIZE)
