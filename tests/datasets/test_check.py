@@ -275,7 +275,7 @@ def test_a_box_beside_its_picture_is_a_fault_whatever_is_repaired(boxed: Path, c
     assert faults[-1].reason.endswith(
         "a.jpg: boxes: box 3 of class 2 at (7, 0, 9, 1) lies outside of the picture of 4x3 pixels."
         " It is most likely of another picture or scale: correct it, or leave the picture out with"
-        " skip_bad."
+        " --skip-bad."
     )
     assert len(faults) == (1 if clip else 2)
     result = checked(dataset, {"train": ("boxes",)}, clip_boxes=clip, skip_bad=True)
