@@ -172,6 +172,28 @@ def test_other_options_train_again_and_say_so(fit: Fit) -> None:
     assert same_weights(changed, fit("fresh", lr=2e-3, scale=(0.5, 1.0))[0])
 
 
+def test_another_picture_of_the_same_name_trains_again(fit: Fit, tmp_path: Path) -> None:
+    before, _ = fit("out")
+    records = records_of(tmp_path)
+    Image.new("RGB", (40, 40), (250, 120, 10)).save(records[0].image)
+    console = Console(file=StringIO(), width=200)
+    after = fit_classifier(config_of(tmp_path), records, 3, 0, tmp_path / "out", console)
+    assert isinstance(console.file, StringIO)
+    assert "other pictures and tags" in console.file.getvalue()
+    assert not same_weights(before, after)
+
+
+def test_another_file_of_weights_of_the_same_name_is_noticed(tmp_path: Path) -> None:
+    file, records = tmp_path / "weights.safetensors", records_of(tmp_path)
+    config = dataclasses.replace(config_of(tmp_path), encoder_weights=str(file))
+    targets = classify.read_targets(records, 3)
+    found = []
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        found.append(classify._inputs(config, records, targets, 0))
+    assert classify._changed(*found) == "content of encoder_weights"
+
+
 def test_other_tags_train_again(fit: Fit, tmp_path: Path) -> None:
     before, _ = fit("out")
     records = records_of(tmp_path)

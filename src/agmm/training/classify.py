@@ -239,15 +239,16 @@ def _trainer(config: TrainConfig, folder: Path, max_steps: int, console: Console
 def _inputs(
     config: TrainConfig, records: Sequence[Record], targets: Targets, background: int | None
 ) -> dict[str, Any]:
-    """Everything that decides the weights, as JSON has it; the pictures as a hash."""
+    """Everything that decides the weights, as JSON has it; the bytes of files as hashes."""
     names = (
         "encoder", "encoder_weights", "image_scale", "scale", "crop", "color_jitter", "batch_size",
         "epochs", "lr", "encoder_lr_factor", "weight_decay", "seed", "precision",
     )  # fmt: skip
     pictures = [
-        [record.name, np.flatnonzero(row).tolist()]
+        [record.name, _hash_of(record.image), np.flatnonzero(row).tolist()]
         for record, row in zip(records, targets, strict=True)
     ]
+    weights = Path(config.encoder_weights)
     inputs: dict[str, Any] = json.loads(
         json.dumps({name: getattr(config, name) for name in names})  # tuples become lists
     )
@@ -255,8 +256,14 @@ def _inputs(
         "output_stride": config.classifier.output_stride,
         "num_classes": targets.shape[1],
         "background": background,
+        "content of encoder_weights": _hash_of(weights) if weights.is_file() else None,
         "pictures and tags": hashlib.sha256(json.dumps(pictures).encode()).hexdigest(),
     }
+
+
+def _hash_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _inputs_of(file: Path) -> dict[str, Any]:
