@@ -52,6 +52,16 @@ def test_contradictions_are_listed_with_file_pixel_and_both_sources(
     assert "1 fault in 1 file" in printed.err
 
 
+def test_a_tag_without_a_box_is_a_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = data / "tags.csv"
+    table.write_text(table.read_text().replace("a,red", "a,red blue"))
+
+    assert main(["check", str(data), "--labels", "tags,boxes"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "warning: train: 1 picture has a tag without a box, e.g. a: what is outside" in printed
+
+
 def test_what_cannot_be_read_is_told_below_the_counts(
     data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

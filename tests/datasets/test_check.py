@@ -191,6 +191,17 @@ def test_boxes_and_tags_are_counted(boxed: Path) -> None:
     assert report.unlabelled == {"train": ()}
 
 
+def test_tags_without_a_box_are_found(boxed: Path) -> None:
+    dataset = read_dataset(boxed)  # a has the tags road and car, and a box round a road
+    assert check(dataset, {"train": ("boxes", "tags")}).unboxed == {"train": ("a",)}
+    assert check(dataset, {"train": ("tags",)}).unboxed == {"train": ()}
+    (boxed / "tags.csv").write_text("image,tags\na,background road\n")
+    assert check(read_dataset(boxed), {"train": ("boxes", "tags")}).unboxed == {"train": ()}
+    (boxed / "tags.csv").write_text("image,tags\na,road car\n")
+    (boxed / "classes.txt").write_text("sky\nroad\ncar\n")  # boxes say nothing of the outside
+    assert check(read_dataset(boxed), {"train": ("boxes", "tags")}).unboxed == {"train": ()}
+
+
 def test_pictures_with_background_only_are_counted_and_not_unlabelled(boxed: Path) -> None:
     (boxed / "tags.csv").write_text("image,tags\na,road\nb,\n")
     (boxed / "boxes.csv").write_text("image,class,xmin,ymin,xmax,ymax\na,road,0,0,1,1\nb,,,,,\n")
@@ -297,6 +308,7 @@ def test_boxes_of_a_picture_that_cannot_be_read_are_not_judged(boxed: Path) -> N
 
 def test_all_contradictions_of_a_picture_are_listed(boxed: Path, draw: Draw) -> None:
     (boxed / "tags.csv").write_text("image,tags\na,car\n")
+    add_box(boxed, "a,car,3,2,4,3")
     draw("points/a.png", [[255, 255, 2, 255], [255] * 4, [255] * 4])
     draw("blocks/a.png", [[255, 255, 0, 0], [255] * 4, [255, 1, 255, 255]])
     report = check(read_dataset(boxed), {"train": ("tags", "boxes", "points", "blocks")})

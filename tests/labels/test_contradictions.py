@@ -84,6 +84,9 @@ def test_a_class_outside_of_its_boxes(order: int) -> None:
     assert found(STROKE, drawn, background=None) == ()
     assert found(STROKE, boxes((2, 0, 4, 2, 2))) == ()
     assert found(clicks((2, 0, 0)), boxes((1, 0, 4, 2, 2))) == ()  # background in the box
+    other = boxes((2, 0, 3, 1, 1))
+    assert len(found(STROKE, other, tags(1), order=order)) == 2  # outside, and not tagged
+    assert found(STROKE, other, tags(1, 2), order=order) == ()  # tagged, and without a box
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -152,6 +155,7 @@ def test_labels_contradict_each_other_where_no_class_is_left(
         if background is not None:
             inside = np.zeros((K, *SIZE), bool)
             inside[background] = True
+            inside[list({*(tagged or [])} - {label for _, label in boxed})] = True
             for (xmin, ymin, xmax, ymax), label in boxed:
                 inside[label, ymin:ymax, xmin:xmax] = True
             left &= inside

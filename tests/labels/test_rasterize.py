@@ -125,9 +125,23 @@ def test_no_box_means_background_everywhere() -> None:
     assert by_pixel([boxes()]) == [[1]] * 4
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_tag_without_a_box_can_be_anywhere(order: int) -> None:
+    """A person is tagged who has no box: outside of the boxes is not all background."""
+    given: list[Annotation] = [boxes((1, 0, 3, 1, 4)), tags(0, 4, 1)]
+    for complete in (True, False):
+        s = rasterize(given[::order], (1, 4), 5, complete=complete, background=1)
+        assert (s.seeds == 255).all()
+        assert by_pixel(given[::order], complete=complete) == [[0, 1], [0, 1, 4], [0, 1, 4], [0, 1]]
+    s = rasterize([*given, clicks((1, 0, 0), (3, 0, 1))], (1, 4), 5, complete=True, background=1)
+    assert s.seeds.tolist() == [[255, 0, 255, 1]]
+    none = rasterize([boxes(), tags(3)], (1, 4), 5, complete=True, background=1)
+    assert (none.seeds == 255).all()
+
+
 def test_boxes_mix_with_all_other_forms() -> None:
     mixed: list[Annotation] = [
-        tags(0, 4),
+        tags(4),
         clicks((2, 0, 4)),
         boxes((1, 0, 3, 1, 4)),
         Blocks(row(255, 1, 255, 255)),

@@ -53,6 +53,14 @@ def warnings_of(dataset: Dataset, report: Report) -> list[str]:
     for split, names in report.unlabelled.items():
         if names:
             found.append(f"{split}: {empty_labels(names)}")
+    for split, names in report.unboxed.items():
+        if names:
+            have = "has" if len(names) == 1 else "have"
+            found.append(
+                f"{split}: {counted(len(names), 'picture')} {have} a tag without a box, e.g."
+                f" {names[0]}: what is outside of the boxes is not taken for background there."
+                " Add the boxes, if they were forgotten."
+            )
     if "train" not in dataset.splits:
         found.append("there is no split train, so that nothing can be trained")
     if "val" in dataset.splits and "dense" not in report.counts["val"]:

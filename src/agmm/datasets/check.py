@@ -58,6 +58,8 @@ class Report:
         counts: For each split and form what is there.
         unlabelled: For each split the names of pictures whose labels say nothing in any form. No
             box and no tag say that there is only background, if the data set has one.
+        unboxed: For each split the names of pictures with a tag whose class has no box: there,
+            what is outside of the boxes is not all background.
         repaired: The boxes that were repaired, one by one, if they were to be.
         sizes: For each split (H, W) of the smallest and the largest picture, by area, of those
             that can be read; none if there are none.
@@ -69,6 +71,7 @@ class Report:
     faults: Mapping[str, tuple[Skipped, ...]]
     counts: Mapping[str, Mapping[Form, FormCounts]]
     unlabelled: Mapping[str, tuple[str, ...]]
+    unboxed: Mapping[str, tuple[str, ...]]
     repaired: tuple[Repaired, ...] = ()
     sizes: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     duplicates: tuple[tuple[Path, ...], ...] = ()
@@ -217,6 +220,7 @@ def _report(dataset: Dataset, required: Required, found: Mapping[str, Sequence[F
             for split, forms in required.items()
         },
         {split: tuple(f.record.name for f in found[split] if f.unlabelled) for split in required},
+        {split: tuple(f.record.name for f in found[split] if f.unboxed) for split in required},
         tuple(
             Repaired(f.record.name, f.record.image, f"boxes: {repair}")
             for findings in found.values()

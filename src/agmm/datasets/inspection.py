@@ -13,7 +13,7 @@ from agmm.datasets.images import read_image
 from agmm.datasets.records import Record
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Boxes, Points, Tags
-from agmm.labels.boxes import box_faults, clip_boxes, stray_boxes
+from agmm.labels.boxes import box_faults, clip_boxes, stray_boxes, unboxed_classes
 from agmm.labels.contradictions import contradictions
 from agmm.labels.forms import Form
 from agmm.shapes import IGNORE_INDEX
@@ -33,6 +33,7 @@ class Finding:
         counts: For each form that could be read how often each class is labelled (K,): pixels,
             clicks, boxes, or 1 for a tag.
         unlabelled: Whether nothing is wrong, but the labels say nothing.
+        unboxed: Whether a tag names a class that has no box, among boxes that tell the background.
         size: (H, W) of the picture; None if it cannot be read.
         digest: The same for pictures of the same pixels, in whichever file; empty if it cannot be
             read or was not asked for.
@@ -43,6 +44,7 @@ class Finding:
     repairs: tuple[str, ...]
     counts: Mapping[Form, Int64[np.ndarray, " k"]]
     unlabelled: bool
+    unboxed: bool
     size: tuple[int, int] | None = None
     digest: bytes = b""
 
@@ -97,7 +99,11 @@ def inspect(
     )
     # A picture that cannot be read is told by its labels too: once is enough.
     told = tuple(dict.fromkeys(reasons))
-    return Finding(record, told, repairs, counts, not (told or says or not forms), size, hashed)
+    silent = not (told or says or not forms)
+    unboxed = background is not None and bool(
+        unboxed_classes(list(annotations.values()), background)
+    )
+    return Finding(record, told, repairs, counts, silent, unboxed, size, hashed)
 
 
 def _read(

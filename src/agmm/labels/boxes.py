@@ -1,11 +1,12 @@
 """Boxes against the size of their picture: what is wrong with them, repairs, covered pixels."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from agmm.errors import DataError
-from agmm.labels.annotations import Boxes
+from agmm.labels.annotations import Annotation, Boxes, Tags
 
 Window = tuple[slice, slice]
 """Rows and columns of a box."""
@@ -112,6 +113,31 @@ def covered(boxes: Boxes, size: tuple[int, int]) -> tuple[Window, ...]:
         (slice(math.floor(ymin), math.ceil(ymax)), slice(math.floor(xmin), math.ceil(xmax)))
         for xmin, ymin, xmax, ymax in boxes.xyxy.tolist()
     )
+
+
+def unboxed_classes(annotations: Sequence[Annotation], background: int | None) -> tuple[int, ...]:
+    """Give the classes that the tags of a picture name and none of its boxes is of.
+
+    Objects of these are somewhere, so that what lies outside of the boxes is not all background.
+
+    Args:
+        annotations: What was given for the picture.
+        background: Index of the background, which has no boxes; None if no class is one.
+
+    Returns:
+        The classes, rising; none if the picture lacks tags or boxes.
+
+    Example:
+        >>> box = Boxes(np.array([[1, 1, 4, 2]]), np.array([7], np.uint8))
+        >>> unboxed_classes([box, Tags(np.array([0, 3, 7], np.uint8))], background=0)
+        (3,)
+    """
+    boxed = [a.classes for a in annotations if isinstance(a, Boxes)]
+    tagged = [a.classes for a in annotations if isinstance(a, Tags)]
+    if not boxed or not tagged:
+        return ()
+    left = np.setdiff1d(np.concatenate(tagged), np.concatenate(boxed))
+    return tuple(label for label in left.tolist() if label != background)
 
 
 def _clipped(boxes: Boxes, size: tuple[int, int]) -> np.ndarray:

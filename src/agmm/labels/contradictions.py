@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from agmm.labels.annotations import Annotation, Boxes, Points, Tags
-from agmm.labels.boxes import covered
-from agmm.labels.drawing import clicked_pixels, draw
+from agmm.labels.boxes import covered, unboxed_classes
+from agmm.labels.drawing import clicked_pixels, draw_all
 from agmm.labels.forms import Form
 from agmm.shapes import IGNORE_INDEX, MaskArray
 
@@ -43,7 +43,8 @@ def contradictions(
     """Find every two forms of label of a picture that cannot both be true.
 
     These are two classes on one pixel, a class that the tags do not name, and a class outside of
-    the boxes of this class where there is a background, since nothing else lies there.
+    the boxes of this class where there is a background, since nothing else lies there; a class that
+    is tagged and has no box can be anywhere.
 
     Args:
         annotations: What was given for the picture; each form at most once.
@@ -65,8 +66,7 @@ def contradictions(
         >>> found.x, found.y, found.sources, found.pixels
         (2, 0, ('points', 'tags'), 1)
     """
-    drawn = [(a, draw(a, size, num_classes, background)) for a in annotations]
-    return tuple(find(drawn, background))
+    return tuple(find(draw_all(annotations, size, num_classes, background), background))
 
 
 def find(
@@ -75,7 +75,7 @@ def find(
     """As `contradictions`, for annotations that are drawn already, one after the other.
 
     Args:
-        drawn: The annotations, each with what `agmm.labels.drawing.draw` gave for it.
+        drawn: The annotations, as `agmm.labels.drawing.draw_all` gives them.
         background: Index of the background; None if no class is one.
 
     Yields:
@@ -84,6 +84,7 @@ def find(
     for annotation, seeds in drawn:
         if isinstance(annotation, Points):
             yield from _within(annotation, seeds)
+    unboxed = unboxed_classes([annotation for annotation, _ in drawn], background)
     for pair in combinations(drawn, 2):
         # The form that only restricts the others comes last: marks, then boxes, then tags.
         (a, marks), (b, others) = sorted(pair, key=lambda item: _rank(item[0]))
@@ -95,7 +96,7 @@ def find(
                 yield from _excluded(a, b, marks, ~allowed[marks], "which the tags do not name")
         elif isinstance(b, Boxes):
             why = "but no box of this class covers it, and background is outside of the boxes"
-            yield from _excluded(a, b, marks, _outside(marks, b, background), why)
+            yield from _excluded(a, b, marks, _outside(marks, b, background, unboxed), why)
         else:
             yield from _clash(a, b, marks, others)
 
@@ -158,12 +159,14 @@ def _named(tags: Tags, background: int | None) -> Bool[np.ndarray, " 256"]:
     return allowed
 
 
-def _outside(marks: MaskArray, boxes: Boxes, background: int | None) -> Bool[np.ndarray, "H W"]:
-    """Labelled pixels that are neither background nor covered by a box of their class."""
+def _outside(
+    marks: MaskArray, boxes: Boxes, background: int | None, unboxed: Sequence[int]
+) -> Bool[np.ndarray, "H W"]:
+    """Labelled pixels neither of what needs no box nor covered by a box of their class."""
     if background is None:
         return np.zeros(marks.shape, dtype=np.bool_)
     height, width = marks.shape
-    outside: np.ndarray = (marks != IGNORE_INDEX) & (marks != background)
+    outside: np.ndarray = ~np.isin(marks, [IGNORE_INDEX, background, *unboxed])
     for label, window in zip(boxes.classes, covered(boxes, (height, width)), strict=True):
         outside[window] &= marks[window] != label
     return outside

@@ -1,11 +1,48 @@
 """The pixels whose class an annotation says, form by form."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Boxes, Points, Tags
-from agmm.labels.boxes import covered
+from agmm.labels.boxes import covered, unboxed_classes
 from agmm.shapes import IGNORE_INDEX, MaskArray
+
+
+def draw_all(
+    annotations: Sequence[Annotation],
+    size: tuple[int, int],
+    num_classes: int,
+    background: int | None,
+) -> list[tuple[Annotation, MaskArray]]:
+    """Draw every annotation of one picture, each as `draw` does, but for boxes beside tags.
+
+    Where the tags name a class that has no box, objects of it are somewhere outside of the boxes:
+    then the boxes draw nothing, no background either.
+
+    Args:
+        annotations: What was given for the picture; each form at most once.
+        size: (H, W) of the picture in pixels.
+        num_classes: K, 1..255.
+        background: Index of the background; None if no class is one.
+
+    Returns:
+        The annotations, each with its pixels (H, W), uint8, 255 = unlabelled.
+
+    Raises:
+        DataError: As `draw`.
+
+    Example:
+        >>> box = Boxes(np.array([[1, 0, 2, 1]]), np.array([2], dtype=np.uint8))
+        >>> tags = Tags(np.array([1, 2], dtype=np.uint8))
+        >>> [marks.tolist() for _, marks in draw_all([box, tags], (1, 3), 3, 0)]
+        [[[255, 255, 255]], [[255, 255, 255]]]
+    """
+    drawn = [(a, draw(a, size, num_classes, background)) for a in annotations]
+    if unboxed_classes(annotations, background):
+        return [(a, _unlabelled(size) if isinstance(a, Boxes) else marks) for a, marks in drawn]
+    return drawn
 
 
 def draw(

@@ -7,9 +7,9 @@ from jaxtyping import Bool
 
 from agmm.errors import ContradictionError, InputError
 from agmm.labels.annotations import Annotation, Boxes, Tags
-from agmm.labels.boxes import covered
+from agmm.labels.boxes import covered, unboxed_classes
 from agmm.labels.contradictions import find
-from agmm.labels.drawing import draw
+from agmm.labels.drawing import draw_all
 from agmm.labels.supervision import Supervision
 from agmm.shapes import IGNORE_INDEX, MaskArray
 
@@ -27,13 +27,15 @@ def rasterize(
 ) -> Supervision:
     """Draw all annotations of one picture into seeds and candidates.
 
-    Seeds are all the labelled pixels of all forms; outside of the boxes these are background.
+    Seeds are all the labelled pixels of all forms; outside of the boxes these are background,
+    unless the tags name a class that has no box.
 
     Candidates are all the classes but those that a form excludes. Tags exclude what they do not
     name, except the background. Boxes exclude, where there is a background, everything but the
     background from the pixels outside of them, and from those inside everything but it and the
-    classes of the boxes that cover the pixel; where there is none they exclude nothing, as an
-    object may then be anything that has no box. A ``complete`` annotation with a click or a
+    classes of the boxes that cover the pixel; a tagged class that has no box stays possible
+    everywhere. Where there is no background they exclude nothing, as an object may then be
+    anything that has no box. A ``complete`` annotation with a click or a
     stroke leaves only the classes that are labelled in this picture in any form, as ``complete``
     speaks of the annotator's whole work on it; the background stays where tags or boxes imply it.
     Blocks or a dense mask alone exclude nothing, and neither does a picture without any label.
@@ -68,7 +70,7 @@ def rasterize(
         ([[0, 255, 255]], [[True, False, False], [True, False, True], [True, False, True]])
     """
     _validate(annotations, size, num_classes, background)
-    drawn = [(a, draw(a, size, num_classes, background)) for a in annotations]
+    drawn = draw_all(annotations, size, num_classes, background)
     for contradiction in find(drawn, background):
         raise ContradictionError(contradiction.message)
     seeds = np.full(size, IGNORE_INDEX, dtype=np.uint8)
@@ -77,7 +79,8 @@ def rasterize(
     boxes = [a for a in annotations if isinstance(a, Boxes)]
     if boxes and background is not None:
         # Whatever the other forms exclude is excluded here too: the rest would contradict them.
-        return Supervision(seeds, _box_candidates(boxes[0], size, num_classes, background))
+        anywhere = (background, *unboxed_classes(annotations, background))
+        return Supervision(seeds, _box_candidates(boxes[0], size, num_classes, anywhere))
     candidates = np.ones(num_classes, dtype=np.bool_)
     for tags in (a for a in annotations if isinstance(a, Tags)):
         candidates &= _named([tags], num_classes, background)
@@ -129,11 +132,11 @@ def _named(
 
 
 def _box_candidates(
-    boxes: Boxes, size: tuple[int, int], num_classes: int, background: int
+    boxes: Boxes, size: tuple[int, int], num_classes: int, anywhere: Sequence[int]
 ) -> Bool[np.ndarray, "k H W"]:
     # Zeros that nobody wrote to take no memory: K planes of a large picture would take much.
     candidates = np.zeros((num_classes, *size), dtype=np.bool_)
-    candidates[background] = True
+    candidates[list(anywhere)] = True
     for label, window in zip(boxes.classes, covered(boxes, size), strict=True):
         candidates[label][window] = True
     return candidates
