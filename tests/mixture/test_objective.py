@@ -331,8 +331,8 @@ def test_the_posterior_without_labels_is_that_of_a_call(
         batch["seeds"][batch["seeds"] == 3] = 255
         objective(**batch, images=images[:2])
     vectors = objective.image_vectors(make_batch(batch=40, seed=8)["features"], images)
-    objective.images.fit(vectors, vectors[:, :1] > vectors[:, 1:5])
-    assert objective.images.axes.any()
+    objective.presence_model.fit(vectors, vectors[:, :1] > vectors[:, 1:5])
+    assert objective.presence_model.axes.any()
     objective.eval()
 
     batch = make_batch(seed=9)
@@ -374,7 +374,7 @@ def test_state_dict_resumes_exactly(make_batch: Make) -> None:
     one, two = straight(**batch), resumed(**batch)
     assert set(straight.state_dict()) == {
         "step", "mixture.means", "mixture.variances", "mixture.mass", "prior.counts",
-        "images.axes", "images.offsets",
+        "presence_model.axes", "presence_model.offsets",
     }  # fmt: skip
     assert torch.equal(one.loss, two.loss)
     for name, value in straight.state_dict().items():

@@ -103,7 +103,7 @@ def test_an_image_without_labels_is_spread_over_what_it_shows(make_batch: Make) 
     for objective in (with_it, without):
         for seed in range(3):
             objective(**make_batch(seed=seed, dtype=torch.float32))
-        objective.images.fit(*random_images())
+        objective.presence_model.fit(*random_images())
         objective.double()
     batch = make_batch()
     batch["seeds"][0] = 255
@@ -111,7 +111,7 @@ def test_an_image_without_labels_is_spread_over_what_it_shows(make_batch: Make) 
     with_it.eval()
     without.eval()
     found, plain = with_it(**batch).posterior, without(**batch).posterior
-    odds = with_it.images.scores(batch["features"].detach().flatten(2)).clamp(max=0)
+    odds = with_it.presence_model.scores(batch["features"].detach().flatten(2)).clamp(max=0)
     assert odds[0].min() < -0.1
     expected = plain * odds.exp()[:, :, None, None]
     torch.testing.assert_close(found[0], expected[0] / expected[0].sum(0))
@@ -121,7 +121,7 @@ def test_an_image_without_labels_is_spread_over_what_it_shows(make_batch: Make) 
 @pytest.mark.parametrize("presence", [True, False])
 def test_what_it_says_is_kept_with_the_objective(make_batch: Make, presence: bool) -> None:
     trained, loaded = (AGMMLoss(4, 3, presence=presence).eval() for _ in range(2))
-    trained.images.fit(*random_images())
+    trained.presence_model.fit(*random_images())
     loaded.load_state_dict(trained.state_dict())
     batch = make_batch(labelled=0.0, dtype=torch.float32)
     assert torch.equal(loaded(**batch).posterior, trained(**batch).posterior)
@@ -133,7 +133,7 @@ def test_vectors_are_of_what_the_mixture_sees() -> None:
     assert AGMMLoss(4, 3).image_vectors(features).shape == (2, 6)
     coloured = AGMMLoss(4, 3, appearance=1.0)
     vectors = coloured.image_vectors(features, images)
-    assert vectors.shape == (2, coloured.images.axes.shape[1])
+    assert vectors.shape == (2, coloured.presence_model.axes.shape[1])
     assert (vectors != coloured.image_vectors(features, 0 * images)).any()
 
 

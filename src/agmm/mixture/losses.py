@@ -198,7 +198,7 @@ def mutual(
 
 def mutual_features(
     log_gamma: Float[Tensor, "b k n"],
-    target_log_probs: Float[Tensor, "b k n"],
+    target_scores: Float[Tensor, "b k n"],
     cells: Bool[Tensor, "b n"],
     confidence: Float[Tensor, "b n"],
     count: Int64[Tensor, ""],
@@ -209,7 +209,7 @@ def mutual_features(
 
     Args:
         log_gamma: log-posterior of the mixture, −∞ outside the classes it is spread over.
-        target_log_probs: log-softmax of whoever teaches the mixture, without gradient.
+        target_scores: logits of whoever teaches the mixture, without gradient.
         cells: unlabelled, valid cells.
         confidence: how much each cell counts, at least 0.
         count: number of all valid cells.
@@ -223,7 +223,7 @@ def mutual_features(
         0.3466
     """
     with torch.no_grad():
-        probs = target_log_probs.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
+        probs = target_scores.masked_fill(log_gamma.isneginf(), -torch.inf).softmax(1)
     return mutual(log_gamma, probs, cells, confidence, count)
 
 

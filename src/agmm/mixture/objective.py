@@ -94,8 +94,8 @@ class AGMMLoss(nn.Module):
             count most; 0, or a call without `images` = each cell stands alone.
         network_prior: whether the E step takes the network's `p` as prior of the classes.
         presence: whether, in evaluation mode and in images of which no label says anything, the
-            odds of each class being in the image are a prior of the E step, once `images` has
-            learned them.
+            odds of each class being in the image are a prior of the E step, once `presence_model`
+            has learned them.
         label_worth: κ, how many cells a labelled one is worth: in an image where κ times the number
             of labelled cells is more than that of all cells, the two `mutual` terms are divided by
             the square of the one over the other; 0 = nowhere.
@@ -111,7 +111,8 @@ class AGMMLoss(nn.Module):
     Attributes:
         mixture: the running means, variances and masses of all components.
         prior: how frequent the classes are among the labels.
-        images: which classes an image shows, by its features; says nothing before its `fit`.
+        presence_model: which classes an image shows, by its features; says nothing before its
+            `fit`.
         needs: what a training loop shall give it besides logits, features and labels.
         step: number of forward passes in training mode, int64.
 
@@ -199,7 +200,7 @@ class AGMMLoss(nn.Module):
         channels = feature_channels + (APPEARANCE_CHANNELS if appearance else 0)
         self.mixture = RunningMixture(num_classes * components, channels)
         self.prior = ClassPrior(num_classes, prior_floor)
-        self.images = PresenceModel(num_classes, channels)
+        self.presence_model = PresenceModel(num_classes, channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -315,7 +316,7 @@ class AGMMLoss(nn.Module):
 
     @torch.no_grad()
     def image_vectors(self, features: Tensor, images: Tensor | None = None) -> Tensor:
-        """The vectors of whole images that `images` learns from, see `PresenceModel.fit`.
+        """The vectors of whole images that `presence_model` learns from, see its `fit`.
 
         Args:
             features: features of the network in evaluation mode, `b d h w`.
@@ -356,7 +357,7 @@ class AGMMLoss(nn.Module):
             theirs = self._components(grid, teacher.features)
         evidence = theirs.evidence.detach()
         if self.presence and not self.training:
-            odds = self.images.scores(teacher.features)
+            odds = self.presence_model.scores(teacher.features)
             shown = presence_prior(odds, grid.all_candidates, grid.labelled)
             evidence = evidence + (shown if grid.classes is None else grid.classes.take(shown))
         scores = teacher.scores if self.network_prior else None

@@ -23,7 +23,7 @@ LONGEST_SIDE = 1024
 
 
 class LearnPresence(L.Callback):
-    """Before a validation, or a checkpoint of a training without any, fit ``objective.images``.
+    """Fit `presence_model` before a validation, or before a checkpoint of a training without any.
 
     Args:
         config: The training's config.
@@ -57,17 +57,19 @@ class LearnPresence(L.Callback):
         network, objective = task.averaged.module, task.objective
         assert isinstance(network, Segmenter)
         assert isinstance(objective, AGMMLoss)
-        vectors = [objective.images.axes.new_empty(0, objective.images.axes.shape[1])]
+        vectors = [
+            objective.presence_model.axes.new_empty(0, objective.presence_model.axes.shape[1])
+        ]
         shown = [torch.empty(0, network.num_classes, dtype=torch.bool)]
         with eval_mode(network), eval_mode(objective), torch.inference_mode():
             for record, classes in self._telling[trainer.global_rank :: trainer.world_size]:
                 picture = whole_input(network, read_image(record.image), self.config.image_scale)
-                picture = picture.to(objective.images.axes.device)
+                picture = picture.to(objective.presence_model.axes.device)
                 features = network(picture).features
                 needed = needed_arguments(objective, picture)
                 vectors.append(objective.image_vectors(features, needed.get("images")))
                 shown.append(classes[None])
-        objective.images.fit(torch.cat(vectors), torch.cat(shown).to(vectors[0].device))
+        objective.presence_model.fit(torch.cat(vectors), torch.cat(shown).to(vectors[0].device))
 
     @cached_property
     def _telling(self) -> list[tuple[Record, Tensor]]:
