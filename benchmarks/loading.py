@@ -2,18 +2,24 @@
 
     uv run python benchmarks/loading.py camvid CAMVID
     uv run python benchmarks/loading.py camvid CAMVID --labels points --workers 0 1 2 4 8
+    uv run --group plots python benchmarks/loading.py --plot
 
 The numbers of loading processes take turns; each reads the same batches, after as many as it takes
 to start its processes. Processor time is that of this process and its loading processes together,
 which other work on the machine changes less than wall time; pictures per processor second are what
-one core gives. torch computes in one thread, here as in a loading process.
+one core gives. torch computes in one thread, here as in a loading process. Memory is that of all
+these processes while they read, pages that several of them share counted once (Linux only).
 
 The steps of a view are timed one after the other in this process, for every picture. The raw
-results go to ``--results``, where they replace those of the same recipe and labels.
+results go to ``--results``, where they replace those of the same recipe and labels. ``--plot``
+draws the file's results beside it and measures nothing.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
+import re
 import resource
 import statistics
 import time
@@ -53,12 +59,20 @@ class Rate(NamedTuple):
 
     per_second: float  # pictures
     per_processor_second: float
+    mib: float  # of this process and its loading processes
 
 
 def processor_seconds() -> float:
     """Processor time of this process and of those of its children that have ended."""
     parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def shared_memory() -> float:
+    """MiB of this process and its children: a page that n of them share counts 1/n in each."""
+    children = [child.pid for child in multiprocessing.active_children()]
+    rolls = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (os.getpid(), *children)]
+    return sum(int(re.findall(r"^Pss:\s+(\d+) kB", roll, re.MULTILINE)[0]) for roll in rolls) / 1024
 
 
 def loading_rate(views: TrainingViews, batch_size: int, batches: int, workers: int) -> Rate:
@@ -70,11 +84,12 @@ def loading_rate(views: TrainingViews, batch_size: int, batches: int, workers: i
     loader = iter(DataLoader(views, batch_sampler=positions, num_workers=workers))
     for _ in range(first):
         next(loader)
+    mib = shared_memory()
     start = time.perf_counter()
     for _ in loader:
         pass
     wall = time.perf_counter() - start  # the loader has waited for its processes to end
-    return Rate(batches * batch_size / wall, total / (processor_seconds() - processor))
+    return Rate(batches * batch_size / wall, total / (processor_seconds() - processor), mib)
 
 
 def view_steps(views: TrainingViews, pictures: int) -> dict[str, float]:
@@ -131,13 +146,13 @@ def as_table(rates: dict[int, Rate], steps: dict[str, float]) -> str:
     """Both results as Markdown."""
     base = rates[min(rates)]
     lines = [
-        "| loading processes | pictures a second | ratio | per processor second | ratio |",
-        "|---|---|---|---|---|",
+        "| loading processes | pictures a second | ratio | per processor second | ratio | MiB |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {n} | {rate.per_second:.1f} | {rate.per_second / base.per_second:.2f} |"
         f" {rate.per_processor_second:.1f} |"
-        f" {rate.per_processor_second / base.per_processor_second:.2f} |"
+        f" {rate.per_processor_second / base.per_processor_second:.2f} | {rate.mib:,.0f} |"
         for n, rate in sorted(rates.items())
     ]
     lines += ["", "| step | processor ms per picture | share |", "|---|---|---|"]
@@ -150,6 +165,43 @@ def with_row(file: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
     earlier = json.loads(file.read_text()) if file.is_file() else []
     key = row["recipe"], row["labels"]
     return [r for r in earlier if (r["recipe"], r["labels"]) != key] + [row]
+
+
+def medians_of(rates: dict[int, list[Rate]]) -> dict[int, Rate]:
+    """The median of each part of the rates, by the number of loading processes, rising."""
+    return {
+        n: Rate(*(statistics.median(part) for part in zip(*found, strict=True)))
+        for n, found in sorted(rates.items())
+    }
+
+
+def plot(rows: list[dict[str, Any]], file: Path) -> None:
+    """Pictures a second and memory against the number of loading processes, a line for each row."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    labels = {
+        "per_second": "pictures a second",
+        "per_processor_second": "per processor second",
+        "mib": "MiB of all processes",
+    }
+    figure, panels = plt.subplots(1, len(labels), figsize=(1.5 + 2.4 * len(labels), 2.5))
+    for row in rows:
+        medians = medians_of(
+            {int(n): [Rate(**rate) for rate in rates] for n, rates in row["rates"].items()}
+        )
+        for panel, part in zip(panels, labels, strict=True):
+            values = [getattr(rate, part) for rate in medians.values()]
+            name = f"{row['recipe']}, {row['labels']}"
+            panel.plot(list(medians), values, marker="o", markersize=3, label=name)
+    for panel, label in zip(panels, labels.values(), strict=True):
+        panel.set(ylim=(0, None), xlabel="loading processes", ylabel=label)
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)
 
 
 def training_pictures(recipe: str, data: Path, labels: str) -> tuple[TrainConfig, TrainingViews]:
@@ -168,24 +220,27 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", help="a recipe or a YAML file")
-    parser.add_argument("data", type=Path)
+    parser.add_argument("recipe", nargs="?", help="a recipe or a YAML file")
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--labels", default="scribbles", help="label forms, with commas")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON; the plot lies beside")
+    parser.add_argument("--plot", action="store_true", help="draw the results, measure nothing")
     arguments = parser.parse_args(words)
+    if arguments.plot:
+        plot(json.loads(arguments.results.read_text()), arguments.results.with_suffix(".svg"))
+        return
+    if arguments.data is None:
+        parser.error("RECIPE and DATA are needed, or --plot")
     torch.set_num_threads(1)
     config, views = training_pictures(arguments.recipe, arguments.data, arguments.labels)
     found: dict[int, list[Rate]] = {n: [] for n in arguments.workers}
     for _ in range(arguments.repeats):
         for n, rates in found.items():
             rates.append(loading_rate(views, config.batch_size, arguments.batches, n))
-    medians = {
-        n: Rate(*(statistics.median(part) for part in zip(*rates, strict=True)))
-        for n, rates in found.items()
-    }
+    medians = medians_of(found)
     steps = view_steps(views, arguments.batches * config.batch_size)
     row = {
         "recipe": Path(arguments.recipe).stem,

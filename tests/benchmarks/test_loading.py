@@ -1,6 +1,7 @@
 """The rate of the loader and the steps of a view."""
 
 import json
+import multiprocessing
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,13 +49,13 @@ def recipe(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> Path:
 
 
 def test_the_tables_by_hand(loading: Any) -> None:
-    rates = {2: loading.Rate(30.0, 15.0), 0: loading.Rate(20.0, 20.0)}
+    rates = {2: loading.Rate(30.0, 15.0, 2000.4), 0: loading.Rate(20.0, 20.0, 500.0)}
 
     lines = loading.as_table(rates, {"read": 3.0, "the rest": 1.0, "all": 4.0}).splitlines()
 
     assert lines[2:4] == [
-        "| 0 | 20.0 | 1.00 | 20.0 | 1.00 |",
-        "| 2 | 30.0 | 1.50 | 15.0 | 0.75 |",
+        "| 0 | 20.0 | 1.00 | 20.0 | 1.00 | 500 |",
+        "| 2 | 30.0 | 1.50 | 15.0 | 0.75 | 2,000 |",
     ]
     assert lines[7:] == ["| read | 3.00 | 75 % |", "| the rest | 1.00 | 25 % |",
                          "| all | 4.00 | 100 % |"]  # fmt: skip
@@ -80,12 +81,38 @@ def test_a_rate_counts_every_batch_once(
     monkeypatch.setitem(names, "DataLoader", Loader)
     monkeypatch.setitem(names, "time", SimpleNamespace(perf_counter=lambda: next(wall)))
     monkeypatch.setitem(names, "processor_seconds", lambda: next(processor))
+    monkeypatch.setitem(names, "shared_memory", lambda: 7.0)
 
     rate = loading.loading_rate("views", 4, 6, workers)
 
     started = max(1, workers)
     assert [i for batch in asked for i in batch] == list(range(4 * (6 + started)))
-    assert rate == (6 * 4 / 2, (6 + started) * 4 / 4)
+    assert rate == (6 * 4 / 2, (6 + started) * 4 / 4, 7.0)
+
+
+def test_memory_is_that_of_all_processes(loading: Any) -> None:
+    """A page that a child has for itself counts, one that it shares with its parent only once."""
+    alone = loading.shared_memory()
+    held = bytearray(2**25)  # 32 MiB, which the child shares
+    written, done = multiprocessing.Event(), multiprocessing.Event()
+
+    def hold() -> None:
+        own = bytearray(b"1") * 2**26  # 64 MiB
+        written.set()
+        done.wait()
+        del own
+
+    child = multiprocessing.get_context("fork").Process(target=hold)
+    child.start()
+    try:
+        assert written.wait(timeout=60)
+        together = loading.shared_memory()
+    finally:
+        done.set()
+        child.join()
+
+    assert len(held) == 2**25
+    assert 60 < together - alone < 150
 
 
 def test_processor_time_includes_that_of_ended_children(
@@ -132,6 +159,26 @@ def test_pictures_with_one_of_several_forms_count(
     steps = loading.view_steps(views, 1)
 
     assert steps["read the labels"] > 0
+
+
+def test_the_plot_lies_beside_the_results(loading: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="draws: uv run --group plots pytest tests/benchmarks")
+    rate = {"per_second": 3.0, "per_processor_second": 2.0, "mib": 900.0}
+    row = {"recipe": "camvid", "labels": "points", "rates": {"2": [rate], "0": [rate, rate]}}
+    results = tmp_path / "loading.json"
+    results.write_text(json.dumps([row]))
+
+    loading.main(["--plot", "--results", str(results)])
+
+    drawn = results.with_suffix(".svg").read_text()
+    assert "<svg" in drawn
+    assert "camvid, points" in drawn
+
+
+def test_data_are_needed(loading: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        loading.main(["camvid"])
+    assert "RECIPE and DATA are needed, or --plot" in capsys.readouterr().err
 
 
 def test_new_results_replace_those_of_their_recipe_and_labels(loading: Any, tmp_path: Path) -> None:
