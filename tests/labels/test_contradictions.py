@@ -8,33 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agmm.errors import ContradictionError, DataError
-from agmm.labels.annotations import (
-    Annotation,
-    Blocks,
-    Boxes,
-    DenseMask,
-    Points,
-    Scribbles,
-    Tags,
-)
+from agmm.labels.annotations import Annotation, Blocks, DenseMask, Scribbles
 from agmm.labels.contradictions import Contradiction, contradictions
 from agmm.labels.rasterize import rasterize
+from tests.labels.annotated import boxes, clicks, tags
 
 SIZE, K = (2, 4), 4
-
-
-def clicks(*xyc: tuple[float, float, int]) -> Points:
-    table = np.array(xyc, dtype=np.float64).reshape(-1, 3)
-    return Points(table[:, :2], table[:, 2].astype(np.uint8))
-
-
-def boxes(*xyxyc: tuple[float, float, float, float, int]) -> Boxes:
-    table = np.array(xyxyc, dtype=np.float64).reshape(-1, 5)
-    return Boxes(table[:, :4], table[:, 4].astype(np.uint8))
-
-
-def tags(*classes: int) -> Tags:
-    return Tags(np.array(classes, dtype=np.uint8))
 
 
 def mask(*rows: list[int]) -> np.ndarray:

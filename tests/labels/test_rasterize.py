@@ -6,30 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agmm.errors import ContradictionError, DataError, InputError
-from agmm.labels.annotations import (
-    Annotation,
-    Blocks,
-    Boxes,
-    DenseMask,
-    Points,
-    Scribbles,
-    Tags,
-)
+from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
 from agmm.labels.rasterize import rasterize
-
-
-def clicks(*xyc: tuple[float, float, int]) -> Points:
-    table = np.array(xyc, dtype=np.float64).reshape(-1, 3)
-    return Points(table[:, :2], table[:, 2].astype(np.uint8))
-
-
-def boxes(*xyxyc: tuple[float, float, float, float, int]) -> Boxes:
-    table = np.array(xyxyc, dtype=np.float64).reshape(-1, 5)
-    return Boxes(table[:, :4], table[:, 4].astype(np.uint8))
-
-
-def tags(*classes: int) -> Tags:
-    return Tags(np.array(classes, dtype=np.uint8))
+from tests.labels.annotated import boxes, clicks, tags
 
 
 def row(*values: int) -> np.ndarray:
