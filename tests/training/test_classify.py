@@ -183,9 +183,16 @@ def test_another_picture_of_the_same_name_trains_again(fit: Fit, tmp_path: Path)
     assert not same_weights(before, after)
 
 
-def test_another_file_of_weights_of_the_same_name_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_a_run", [False, True])
+def test_another_file_of_weights_of_the_same_name_is_noticed(
+    tmp_path: Path, of_a_run: bool
+) -> None:
     file, records = tmp_path / "weights.safetensors", records_of(tmp_path)
-    config = dataclasses.replace(config_of(tmp_path), encoder_weights=str(file))
+    if of_a_run:
+        file = tmp_path / "run" / "weights.safetensors"
+        file.parent.mkdir()
+    source = file.parent if of_a_run else file
+    config = dataclasses.replace(config_of(tmp_path), encoder_weights=str(source))
     targets = classify.read_targets(records, 3)
     found = []
     for content in (b"one", b"two"):

@@ -205,17 +205,37 @@ def _create(name: str, output_stride: int) -> Any:
     return timm.create_model(name, num_classes=0, global_pool="")
 
 
-def _fill_encoder(encoder: nn.Module, source: str, name: str) -> WeightsReport:
-    """Fill the encoder as `load_encoder_weights` does, or from the folder of an earlier run."""
+def weights_file(source: str) -> Path | None:
+    """Which file ``encoder_weights`` of `build_classifier` names.
+
+    Args:
+        source: As there.
+
+    Returns:
+        The file, or that of the earlier run; None for ``"imagenet"`` and ``"none"``.
+
+    Raises:
+        WeightsError: If a folder is no run with weights.
+    """
+    if source in {"imagenet", "none"}:
+        return None
     folder = Path(source)
-    if source in {"imagenet", "none"} or not folder.is_dir():
-        return load_encoder_weights(encoder, source, name)
+    if not folder.is_dir():
+        return folder
     found = [folder / file for file in _RUN_FILES if (folder / file).is_file()]
     if not found:
         raise WeightsError(
             f"encoder weights: expected a file or the folder of an earlier run, but {folder} holds "
             f"none of {', '.join(_RUN_FILES)}; give the --out folder of a training that has begun"
         )
-    tensors = read_tensors(found[0])
+    return found[0]
+
+
+def _fill_encoder(encoder: nn.Module, source: str, name: str) -> WeightsReport:
+    """Fill the encoder as `load_encoder_weights` does, or from the folder of an earlier run."""
+    file = weights_file(source)
+    if file is None or file == Path(source):
+        return load_encoder_weights(encoder, source, name)
+    tensors = read_tensors(file)
     averaged = {key: value for key, value in tensors.items() if key.startswith(_AVERAGED)}
-    return fill(encoder, averaged or tensors, str(found[0]))
+    return fill(encoder, averaged or tensors, str(file))

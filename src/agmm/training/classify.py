@@ -27,7 +27,7 @@ from agmm.datasets.records import Record
 from agmm.errors import DataError, WeightsError
 from agmm.files import written_atomically
 from agmm.labels.annotations import Tags
-from agmm.models.classifier import Classifier, build_classifier
+from agmm.models.classifier import Classifier, build_classifier, weights_file
 from agmm.models.weights import read_tensors
 from agmm.training.classification_task import ClassificationTask
 from agmm.training.fit import is_main_process, number_of_steps, quiet_lightning
@@ -248,7 +248,7 @@ def _inputs(
         [record.name, _hash_of(record.image), np.flatnonzero(row).tolist()]
         for record, row in zip(records, targets, strict=True)
     ]
-    weights = Path(config.encoder_weights)
+    weights = weights_file(config.encoder_weights)
     inputs: dict[str, Any] = json.loads(
         json.dumps({name: getattr(config, name) for name in names})  # tuples become lists
     )
@@ -256,7 +256,7 @@ def _inputs(
         "output_stride": config.classifier.output_stride,
         "num_classes": targets.shape[1],
         "background": background,
-        "content of encoder_weights": _hash_of(weights) if weights.is_file() else None,
+        "content of encoder_weights": _hash_of(weights) if weights and weights.is_file() else None,
         "pictures and tags": hashlib.sha256(json.dumps(pictures).encode()).hexdigest(),
     }
 
