@@ -80,7 +80,7 @@ def test_as_published(tmp_path: Path, draw: Draw) -> None:
     assert mask(dataset.splits["train"][0]) == [[255, 0, 1, 1]] * 3
     assert dataset.unmatched == (Unmatched("0001TP_9", extra, "dense", "train"),)
     draw("more/0001TP_1.png")
-    with pytest.raises(DataError, match="two pictures of one name"):
+    with pytest.raises(DataError, match="two files of one name"):
         read_dataset(tmp_path)
 
 
@@ -93,6 +93,15 @@ def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) ->
     dataset = read_dataset(tmp_path)
     assert dataset.classes.names == ("Car", "Sky")
     assert mask(dataset.splits["train"][0]) == [[255, 1, 0, 0]] * 3
+
+
+@pytest.mark.parametrize("folder", ["trainannot", "train_labels", "LabeledApproved_full"])
+def test_two_masks_of_one_name_are_refused(tmp_path: Path, draw: Draw, folder: str) -> None:
+    draw("train/a.png")
+    for name in ("a", "a_L"):
+        draw(f"{folder}/{name}.png", [[0] * 4] * 3)
+    with pytest.raises(DataError, match=r"/a\.png and .*/a_L\.png: two files of one name"):
+        read_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("lists", [False, True])
@@ -116,7 +125,11 @@ def test_two_folders_of_one_split_are_refused(segnet: Path, draw: Draw, lists: b
         ("a.png b.png c.png", r"line 1: must name a picture, or a picture and its mask"),
         ('"" "a"', r"line 1: must name a picture"),
         ("/train/a.png\n/train/a.png", r"line 2: the picture is in the list already"),
-        ("/train/a.png\n/train/a.jpg", r"a\.png and .*a\.jpg: two pictures of one name"),
+        ("/train/a.png\n/train/a.jpg", r"a\.png and .*a\.jpg: two files of one name"),
+        (
+            "/train/a.png trainannot/a.png\nSegNet/train/a.png trainannot/b.png",
+            r"annot/a\.png and .*annot/b\.png: two files of one name",
+        ),
     ],
 )
 def test_bad_lists_are_told(segnet: Path, draw: Draw, line: str, message: str) -> None:

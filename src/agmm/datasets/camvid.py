@@ -22,7 +22,7 @@ from pathlib import Path
 from agmm.datasets.assembly import Key, assembled
 from agmm.datasets.beside import Label, read_beside
 from agmm.datasets.classes import Classes, Color, read_classes
-from agmm.datasets.listing import list_files
+from agmm.datasets.listing import add_file, list_files
 from agmm.datasets.lists import find_listed, read_list
 from agmm.datasets.places import folder_splits, split_name
 from agmm.datasets.recoding import Coding, read_coded, read_merged
@@ -86,8 +86,8 @@ def read_camvid(root: Path) -> Dataset:
 
     Raises:
         DataError: No pictures, two folders of one split, a bad list or one that names what is not
-            there, a picture in both ``train`` and ``val``, two of one name, bad classes, or two
-            labels of one form for one picture.
+            there, a picture in both ``train`` and ``val``, two pictures or masks of one name, bad
+            classes, or two labels of one form for one picture.
     """
     folders = _split_folders(root)
     splits = folder_splits(folders)
@@ -127,9 +127,9 @@ def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Pairs:
         for line in read_list(_list_of(folder)):
             path, image = find_listed(root, line.image, line.where)
             name = path.removeprefix(f"{folder.name}/")
-            _add(images, (split, name), image)
+            add_file(images, (split, name), image)
             if line.mask is not None:
-                masks[f"{split}/{name}"] = find_listed(root, line.mask, line.where)[1]
+                add_file(masks, f"{split}/{name}", find_listed(root, line.mask, line.where)[1])
     trained = {image for (split, _), image in images.items() if split == "train"}
     both = sorted(i for (split, _), i in images.items() if split == "val" and i in trained)
     if both:
@@ -155,21 +155,16 @@ def _as_published(root: Path) -> _Pairs:
     for folder in sorted(p for p in root.glob("[!.]*") if p.is_dir() and p.name != _APPROVED):
         for name, file in list_files(folder).items():
             if name in masks:
-                _add(images, ("train", name), file)
+                add_file(images, ("train", name), file)
     return images, {f"train/{name}": file for name, file in masks.items()}
-
-
-def _add(images: dict[Key, Path], key: Key, file: Path) -> None:
-    if images.setdefault(key, file) != file:
-        raise DataError(
-            f"{images[key]} and {file}: two pictures of one name, so that it is not clear which one"
-            " is meant. Remove one."
-        )
 
 
 def _list_masks(folder: Path) -> dict[str, Path]:
     """List the masks by the name of their picture: NAME or NAME_L."""
-    return {name.removesuffix("_L"): file for name, file in list_files(folder).items()}
+    masks: dict[str, Path] = {}
+    for name, file in list_files(folder).items():
+        add_file(masks, name.removesuffix("_L"), file)
+    return masks
 
 
 def _classes(root: Path) -> tuple[Classes, Callable[[Path], Label]]:
