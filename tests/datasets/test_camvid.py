@@ -1,6 +1,7 @@
 """The layouts of CamVid."""
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,48 @@ def test_two_masks_of_one_name_are_refused(tmp_path: Path, draw: Draw, folder: s
         draw(f"{folder}/{name}.png", [[0] * 4] * 3)
     with pytest.raises(DataError, match=r"/a\.png and .*/a_L\.png: two files of one name"):
         read_dataset(tmp_path)
+
+
+def test_two_folders_of_masks_of_one_split_are_refused(segnet: Path, draw: Draw) -> None:
+    """Unless lists say which mask is meant."""
+    for folder in ("val_labels", "validationannot"):
+        draw(f"{folder}/c.png", [[1] * 4] * 3)
+        with pytest.raises(DataError, match="both are the split 'val', so that files of one name"):
+            read_dataset(segnet)
+        for split, line in (("train", "a"), ("val", f"c.png {folder}/c"), ("test", "d")):
+            (segnet / f"{split}.txt").write_text(f"{split}/{line}.png\n")
+        assert mask(read_dataset(segnet).split("val")[0]) == [[1] * 4] * 3
+        for split in ("train", "val", "test"):
+            (segnet / f"{split}.txt").unlink()
+        shutil.rmtree(segnet / folder)
+
+
+def test_a_split_may_have_no_masks(segnet: Path, draw: Draw) -> None:
+    """Pictures to train on may have strokes instead, and those to predict have nothing."""
+    for folder in ("trainannot", "val"):
+        shutil.rmtree(segnet / folder)
+    draw("scribbles/train/a.png", [[255, 3, 255, 255]] * 3)
+    dataset = read_dataset(segnet)
+    assert names(dataset) == {"test": ["d"], "train": ["a", "b"]}
+    assert [set(record.labels) for record in dataset.split("train")] == [{"scribbles"}, set()]
+    lost = Unmatched("val/c", segnet / "valannot/c.png", "dense", None)
+    assert dataset.unmatched == (lost,)
+
+
+def test_labels_beside_the_data_as_published_are_no_pictures(tmp_path: Path, draw: Draw) -> None:
+    draw("701_StillsRaw_full/a.png")
+    for name in ("LabeledApproved_full/{}_L.png", "scribbles/{}.png", "points/{}.png"):
+        for picture in ("a", "b"):
+            draw(name.format(picture), [[255, 255, 255, 1]] + [[255] * 4] * 2)
+    dataset = read_dataset(tmp_path)
+    [record] = dataset.split("train")
+    assert set(record.labels) == {"dense", "scribbles", "points"}
+    assert record.image == tmp_path / "701_StillsRaw_full/a.png"
+    assert {(label.form, label.name) for label in dataset.unmatched} == {
+        ("dense", "b"),
+        ("scribbles", "b"),
+        ("points", "b"),
+    }
 
 
 @pytest.mark.parametrize("lists", [False, True])
