@@ -66,6 +66,15 @@ def test_other_names_and_labels_beside(ade: Path, draw: Draw) -> None:
     assert dataset.unmatched == (Unmatched("ADE_val_9", extra, "dense", "val"),)
 
 
+def test_labels_beside_may_spell_the_splits_as_the_pictures_do(ade: Path, draw: Draw) -> None:
+    draw("scribbles/training/ADE_train_1.png", [[255, 3, 255, 255]] * 3)
+    draw("points/validation/ADE_val_1.png", [[255, 3, 255, 255]] + [[255] * 4] * 2)
+    dataset = read_dataset(ade)
+    assert set(dataset.split("train")[0].labels) == {"scribbles", "dense"}
+    assert set(dataset.split("val")[0].labels) == {"points", "dense"}
+    assert dataset.unmatched == ()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -60,6 +60,23 @@ def test_mmsegmentation_with_other_spellings_of_the_splits(tmp_path: Path, draw:
         read_dataset(tmp_path)
 
 
+def test_labels_beside_may_spell_the_splits_as_the_pictures_do(mmseg: Path, draw: Draw) -> None:
+    for folder in ("img_dir", "ann_dir"):
+        (mmseg / folder / "train").rename(mmseg / folder / "training")
+    file = draw("scribbles/training/a.png", [[1, 255, 255, 255]] * 3)
+    draw("points/validation/b.png", [[255] * 4] * 3)
+    extra = draw("points/Validation/z.png", [[255] * 4] * 3)
+    (mmseg / "tags.csv").write_text("image,tags\ntraining/a.jpg,sky\n")
+    dataset = read_dataset(mmseg)
+    assert set(dataset.split("train")[0].labels) == {"scribbles", "tags", "dense"}
+    assert set(dataset.split("val")[0].labels) == {"points", "dense"}
+    assert dataset.unmatched == (Unmatched("z", extra, "points", "val"),)
+    other = draw("scribbles/train/a.png", [[0, 255, 255, 255]] * 3)
+    message = rf"{other} and {file}: two labels of one form for 'train/a'"
+    with pytest.raises(DataError, match=message):
+        read_dataset(mmseg)
+
+
 def test_mmsegmentation_needs_classes(mmseg: Path) -> None:
     (mmseg / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"classes\.txt: there is no such file"):

@@ -141,13 +141,35 @@ def joined(first: Mapping[str, Label], second: Mapping[str, Label]) -> dict[str,
         >>> joined({}, {})
         {}
     """
-    for name in second:
-        if name in first:
-            raise DataError(
-                f"{first[name].file} and {second[name].file}: two labels of one form for"
-                f" {name!r}, so that it is not clear which one is meant. Remove one."
-            )
-    return {**first, **second}
+    found = {**first}
+    for name, label in second.items():
+        add_label(found, name, label)
+    return found
+
+
+def add_label(found: dict[str, Label], name: str, label: Label) -> None:
+    """Add a label to others of its form.
+
+    Args:
+        found: Name of the picture to its label, which is changed.
+        name: The label's picture.
+        label: The label.
+
+    Raises:
+        DataError: This picture has a label already.
+
+    Example:
+        >>> label = Label(Path("points/a.png"), lambda image: ...)
+        >>> add_label({"a": label}, "a", label)
+        Traceback (most recent call last):
+        agmm.errors.DataError: points/a.png and points/a.png: two labels of one form for 'a', ...
+    """
+    if name in found:
+        raise DataError(
+            f"{found[name].file} and {label.file}: two labels of one form for {name!r}, so that it"
+            " is not clear which one is meant. Remove one."
+        )
+    found[name] = label
 
 
 def colored_by_masks(classes: Classes, folder: Path) -> Classes:
