@@ -149,6 +149,41 @@ def test_datumaro_with_two_folders_of_one_split(tmp_path: Path, draw: Draw) -> N
         read_dataset(tmp_path)
 
 
+def test_no_folder_of_datumaro_is_left_out(tmp_path: Path, draw: Draw) -> None:
+    """A split may have strokes in place of masks, but needs its classes."""
+    for folder in ("train", "val"):
+        draw(f"{folder}/images/a.jpg")
+        (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
+    draw("val/masks/a.png", [[0, 1, 255, 0]] * 3)
+    lost = draw("test/masks/b.png", [[0] * 4] * 3)
+    draw("scribbles/train/a.png", [[1, 255, 255, 255]] * 3)
+    with pytest.raises(DataError, match=r"test/dataset_meta\.json: must be there, beside"):
+        read_dataset(tmp_path)
+    (tmp_path / "test/dataset_meta.json").write_text(META + "}")
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a"], "val": ["a"]}
+    assert set(dataset.split("train")[0].labels) == {"scribbles"}
+    assert dataset.unmatched == (Unmatched("test/b", lost, "dense", None),)
+
+
+def test_datumaro_beside_folders_of_splits_is_refused(tmp_path: Path, draw: Draw) -> None:
+    for folder in (".", "val"):
+        draw(f"{folder}/images/a.jpg")
+        draw(f"{folder}/masks/a.png", [[0] * 4] * 3)
+        (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
+    with pytest.raises(DataError, match=r"in itself and in folders, such as .*val, so that their"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("format_", ["auto", "datumaro"])
+def test_datumaro_needs_its_classes(tmp_path: Path, draw: Draw, format_: str) -> None:
+    draw("images/a.jpg")
+    draw("masks/a.png", [[0] * 4] * 3)
+    message = "must be there, beside images/" if format_ == "datumaro" else "no layout that is"
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path, format=format_)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

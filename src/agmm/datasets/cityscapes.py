@@ -139,7 +139,7 @@ def read_cityscapes(root: Path) -> Dataset:
 def _list_labels(root: Path, folder: str, splits: set[str] | None) -> dict[str, Path]:
     """List the masks by the path of their picture; of each picture the kind that is taken first."""
     found: dict[str, dict[str, Path]] = {}
-    files = in_usual_splits(root / folder, list_files(root / folder, (".png",)))
+    files = in_usual_splits(root / folder, list_files(root / folder))
     for path, file in files.items():
         match = _LABEL.fullmatch(path)
         if match and (splits is None or path.partition("/")[0] in splits):
