@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agmm.datasets.ade20k import ADE20K_CLASSES
 from agmm.datasets.reader import read_dataset
@@ -64,6 +65,25 @@ def test_other_names_and_labels_beside(ade: Path, draw: Draw) -> None:
     assert dataset.classes.names[3] == "class 3"
     assert set(dataset.splits["train"][0].labels) == {"scribbles", "dense"}
     assert dataset.unmatched == (Unmatched("ADE_val_9", extra, "dense", "val"),)
+
+
+def test_a_mask_that_is_no_png_is_told_and_not_left_out(ade: Path) -> None:
+    file = ade / "annotations/training/ADE_train_1.png"
+    Image.open(file).save(file.with_suffix(".tif"))
+    with pytest.raises(DataError, match=r"1\.png and .*1\.tif: two files of one name"):
+        read_dataset(ade)
+    file.unlink()
+    with pytest.raises(DataError, match=r"1\.tif: a mask must be PNG"):
+        read_dataset(ade).split("train")[0].labels["dense"]()
+
+
+def test_labels_beside_may_spell_the_splits_as_the_pictures_do(ade: Path, draw: Draw) -> None:
+    draw("scribbles/training/ADE_train_1.png", [[255, 3, 255, 255]] * 3)
+    draw("points/validation/ADE_val_1.png", [[255, 3, 255, 255]] + [[255] * 4] * 2)
+    dataset = read_dataset(ade)
+    assert set(dataset.split("train")[0].labels) == {"scribbles", "dense"}
+    assert set(dataset.split("val")[0].labels) == {"points", "dense"}
+    assert dataset.unmatched == ()
 
 
 @pytest.mark.parametrize(

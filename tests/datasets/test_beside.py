@@ -1,6 +1,7 @@
 """Tables beside the ``folder`` layout."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Points, Tags
+
+Draw = Callable[..., Path]
 
 
 def test_rows_of_tables_are_labels(tiny: Path) -> None:
@@ -86,6 +89,30 @@ def test_one_row_for_two_pictures_is_refused(tiny: Path) -> None:
     splits = read_dataset(tiny).splits
     tags = [splits[split][0].labels["tags"]() for split in ("train", "val")]
     assert [found.classes.tolist() for found in tags if isinstance(found, Tags)] == [[0], [1]]
+
+
+def test_a_split_may_be_spelt_otherwise(tiny: Path, draw: Draw) -> None:
+    """Unless this is the name of another split or of a picture."""
+    scribble = [[255, 1, 255, 255]] * 3
+    draw("scribbles/training/a.png", scribble)
+    [first, _] = read_dataset(tiny).split("train")
+    assert set(first.labels) == {"scribbles", "points"}
+    picture = draw("images/val/training/a.jpg")
+    dataset = read_dataset(tiny)
+    assert set(dataset.split("train")[0].labels) == {"points"}
+    [second] = [record for record in dataset.split("val") if record.image == picture]
+    assert set(second.labels) == {"scribbles"}
+    (tiny / "images/val/training/a.jpg").rename(tiny / "images/val/d.jpg")
+    draw("images/training/e.jpg")
+    [lost] = read_dataset(tiny).unmatched
+    assert (lost.name, lost.split) == ("a", "training")
+
+
+@pytest.mark.parametrize("text", ["training/a,sky", "TRAIN/a,road"])
+def test_two_spellings_of_one_split_are_refused(tiny: Path, text: str) -> None:
+    (tiny / "tags.csv").write_text(f"image,tags\ntrain/a,sky\n{text}\n")
+    with pytest.raises(DataError, match=r"tags.csv: two labels of one form for 'train/a'"):
+        read_dataset(tiny)
 
 
 def test_names_that_lead_elsewhere_open_nothing(tiny: Path) -> None:

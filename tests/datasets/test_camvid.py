@@ -1,6 +1,7 @@
 """The layouts of CamVid."""
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_as_published(tmp_path: Path, draw: Draw) -> None:
     assert mask(dataset.splits["train"][0]) == [[255, 0, 1, 1]] * 3
     assert dataset.unmatched == (Unmatched("0001TP_9", extra, "dense", "train"),)
     draw("more/0001TP_1.png")
-    with pytest.raises(DataError, match="two pictures of one name"):
+    with pytest.raises(DataError, match="two files of one name"):
         read_dataset(tmp_path)
 
 
@@ -93,6 +94,57 @@ def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) ->
     dataset = read_dataset(tmp_path)
     assert dataset.classes.names == ("Car", "Sky")
     assert mask(dataset.splits["train"][0]) == [[255, 1, 0, 0]] * 3
+
+
+@pytest.mark.parametrize("folder", ["trainannot", "train_labels", "LabeledApproved_full"])
+def test_two_masks_of_one_name_are_refused(tmp_path: Path, draw: Draw, folder: str) -> None:
+    draw("train/a.png")
+    for name in ("a", "a_L"):
+        draw(f"{folder}/{name}.png", [[0] * 4] * 3)
+    with pytest.raises(DataError, match=r"/a\.png and .*/a_L\.png: two files of one name"):
+        read_dataset(tmp_path)
+
+
+def test_two_folders_of_masks_of_one_split_are_refused(segnet: Path, draw: Draw) -> None:
+    """Unless lists say which mask is meant."""
+    for folder in ("val_labels", "validationannot"):
+        draw(f"{folder}/c.png", [[1] * 4] * 3)
+        with pytest.raises(DataError, match="both are the split 'val', so that files of one name"):
+            read_dataset(segnet)
+        for split, line in (("train", "a"), ("val", f"c.png {folder}/c"), ("test", "d")):
+            (segnet / f"{split}.txt").write_text(f"{split}/{line}.png\n")
+        assert mask(read_dataset(segnet).split("val")[0]) == [[1] * 4] * 3
+        for split in ("train", "val", "test"):
+            (segnet / f"{split}.txt").unlink()
+        shutil.rmtree(segnet / folder)
+
+
+def test_a_split_may_have_no_masks(segnet: Path, draw: Draw) -> None:
+    """Pictures to train on may have strokes instead, and those to predict have nothing."""
+    for folder in ("trainannot", "val"):
+        shutil.rmtree(segnet / folder)
+    draw("scribbles/train/a.png", [[255, 3, 255, 255]] * 3)
+    dataset = read_dataset(segnet)
+    assert names(dataset) == {"test": ["d"], "train": ["a", "b"]}
+    assert [set(record.labels) for record in dataset.split("train")] == [{"scribbles"}, set()]
+    lost = Unmatched("val/c", segnet / "valannot/c.png", "dense", None)
+    assert dataset.unmatched == (lost,)
+
+
+def test_labels_beside_the_data_as_published_are_no_pictures(tmp_path: Path, draw: Draw) -> None:
+    draw("701_StillsRaw_full/a.png")
+    for name in ("LabeledApproved_full/{}_L.png", "scribbles/{}.png", "points/{}.png"):
+        for picture in ("a", "b"):
+            draw(name.format(picture), [[255, 255, 255, 1]] + [[255] * 4] * 2)
+    dataset = read_dataset(tmp_path)
+    [record] = dataset.split("train")
+    assert set(record.labels) == {"dense", "scribbles", "points"}
+    assert record.image == tmp_path / "701_StillsRaw_full/a.png"
+    assert {(label.form, label.name) for label in dataset.unmatched} == {
+        ("dense", "b"),
+        ("scribbles", "b"),
+        ("points", "b"),
+    }
 
 
 @pytest.mark.parametrize("lists", [False, True])
@@ -116,7 +168,11 @@ def test_two_folders_of_one_split_are_refused(segnet: Path, draw: Draw, lists: b
         ("a.png b.png c.png", r"line 1: must name a picture, or a picture and its mask"),
         ('"" "a"', r"line 1: must name a picture"),
         ("/train/a.png\n/train/a.png", r"line 2: the picture is in the list already"),
-        ("/train/a.png\n/train/a.jpg", r"a\.png and .*a\.jpg: two pictures of one name"),
+        ("/train/a.png\n/train/a.jpg", r"a\.png and .*a\.jpg: two files of one name"),
+        (
+            "/train/a.png trainannot/a.png\nSegNet/train/a.png trainannot/b.png",
+            r"annot/a\.png and .*annot/b\.png: two files of one name",
+        ),
     ],
 )
 def test_bad_lists_are_told(segnet: Path, draw: Draw, line: str, message: str) -> None:

@@ -127,6 +127,29 @@ def test_weak_labels_may_lie_beside(city: Path, draw: Draw) -> None:
     assert set(b.labels) == {"dense", "points"}
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("leftImg8bit/train/aa/a.png", "leftImg8bit/train/aa/a_leftImg8bit.png"),
+        ("gtFine/train/aa/a_gtFine_labelIds.png", "gtFine/train/aa/a_labelIds.png"),
+        ("gtCoarse/train/aa/a_gtCoarse_labelIds.png", "gtCoarse/train/aa/a_labelIds.png"),
+    ],
+)
+def test_two_files_of_one_name_are_refused(city: Path, draw: Draw, first: str, second: str) -> None:
+    for name in (first, second):
+        draw(name, None if name.startswith("left") else [[7] * 4] * 3)
+    with pytest.raises(DataError, match=f"{first} and .*{second}: two files of one name"):
+        read_dataset(city)
+
+
+def test_a_mask_that_is_no_png_is_told_and_not_left_out(city: Path) -> None:
+    file = city / "gtFine/train/aa/a_gtFine_labelIds.png"
+    Image.open(file).save(file.with_suffix(".tif"))
+    file.unlink()
+    with pytest.raises(DataError, match=r"labelIds\.tif: a mask must be PNG"):
+        mask_of(read_dataset(city).split("train")[0])
+
+
 def test_a_mask_without_a_picture_is_reported(city: Path, draw: Draw) -> None:
     file = put(draw, "val/bb/x", [[7] * 4] * 3)
     assert read_dataset(city).unmatched == (Unmatched("bb/x", file, "dense", "val"),)

@@ -60,6 +60,23 @@ def test_mmsegmentation_with_other_spellings_of_the_splits(tmp_path: Path, draw:
         read_dataset(tmp_path)
 
 
+def test_labels_beside_may_spell_the_splits_as_the_pictures_do(mmseg: Path, draw: Draw) -> None:
+    for folder in ("img_dir", "ann_dir"):
+        (mmseg / folder / "train").rename(mmseg / folder / "training")
+    file = draw("scribbles/training/a.png", [[1, 255, 255, 255]] * 3)
+    draw("points/validation/b.png", [[255] * 4] * 3)
+    extra = draw("points/Validation/z.png", [[255] * 4] * 3)
+    (mmseg / "tags.csv").write_text("image,tags\ntraining/a.jpg,sky\n")
+    dataset = read_dataset(mmseg)
+    assert set(dataset.split("train")[0].labels) == {"scribbles", "tags", "dense"}
+    assert set(dataset.split("val")[0].labels) == {"points", "dense"}
+    assert dataset.unmatched == (Unmatched("z", extra, "points", "val"),)
+    other = draw("scribbles/train/a.png", [[0, 255, 255, 255]] * 3)
+    message = rf"{other} and {file}: two labels of one form for 'train/a'"
+    with pytest.raises(DataError, match=message):
+        read_dataset(mmseg)
+
+
 def test_mmsegmentation_needs_classes(mmseg: Path) -> None:
     (mmseg / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"classes\.txt: there is no such file"):
@@ -130,6 +147,41 @@ def test_datumaro_with_two_folders_of_one_split(tmp_path: Path, draw: Draw) -> N
         (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
     with pytest.raises(DataError, match=r"default and .*train: both are the split 'train'"):
         read_dataset(tmp_path)
+
+
+def test_no_folder_of_datumaro_is_left_out(tmp_path: Path, draw: Draw) -> None:
+    """A split may have strokes in place of masks, but needs its classes."""
+    for folder in ("train", "val"):
+        draw(f"{folder}/images/a.jpg")
+        (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
+    draw("val/masks/a.png", [[0, 1, 255, 0]] * 3)
+    lost = draw("test/masks/b.png", [[0] * 4] * 3)
+    draw("scribbles/train/a.png", [[1, 255, 255, 255]] * 3)
+    with pytest.raises(DataError, match=r"test/dataset_meta\.json: must be there, beside"):
+        read_dataset(tmp_path)
+    (tmp_path / "test/dataset_meta.json").write_text(META + "}")
+    dataset = read_dataset(tmp_path)
+    assert names(dataset) == {"train": ["a"], "val": ["a"]}
+    assert set(dataset.split("train")[0].labels) == {"scribbles"}
+    assert dataset.unmatched == (Unmatched("test/b", lost, "dense", None),)
+
+
+def test_datumaro_beside_folders_of_splits_is_refused(tmp_path: Path, draw: Draw) -> None:
+    for folder in (".", "val"):
+        draw(f"{folder}/images/a.jpg")
+        draw(f"{folder}/masks/a.png", [[0] * 4] * 3)
+        (tmp_path / folder / "dataset_meta.json").write_text(META + "}")
+    with pytest.raises(DataError, match=r"in itself and in folders, such as .*val, so that their"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("format_", ["auto", "datumaro"])
+def test_datumaro_needs_its_classes(tmp_path: Path, draw: Draw, format_: str) -> None:
+    draw("images/a.jpg")
+    draw("masks/a.png", [[0] * 4] * 3)
+    message = "must be there, beside images/" if format_ == "datumaro" else "no layout that is"
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path, format=format_)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,23 @@ def test_blocks_and_dense_masks_are_read(tel: Path) -> None:
     assert blocks.mask.tolist() == [[255, 0, 255, 255]] * 3
 
 
+def test_every_split_is_read(tel: Path, draw: Draw) -> None:
+    (tel / "val").rename(tel / "validation")
+    draw("test/image/d.jpg")
+    lost = draw("monday/label/e.png", [[0] * 4] * 3)
+    dataset = read_dataset(tel)
+    assert {split: len(records) for split, records in dataset.splits.items()} == {
+        "test": 1,
+        "train": 2,
+        "val": 1,
+    }
+    assert set(dataset.split("val")[0].labels) == {"dense"}
+    assert Unmatched("monday/e", lost, "dense", None) in dataset.unmatched
+    draw("val/image/c.jpg")
+    with pytest.raises(DataError, match=r"val and .*validation: both are the split 'val'"):
+        read_dataset(tel)
+
+
 def test_several_shares_of_blocks_are_refused(tel: Path, draw: Draw) -> None:
     draw("train/sparse_label/block50/a.png", [[0, 1, 255, 255]] * 3)
     with pytest.raises(DataError, match="several kinds of blocks, block10, block50"):

@@ -133,6 +133,8 @@ def test_labels_beside_may_say_their_split(voc: Path, draw: Draw) -> None:
         Unmatched("c", voc / "tags.csv", "tags", "train"),  # it is in val
         Unmatched("z", voc / "tags.csv", "tags", "val"),
     )
+    (voc / "scribbles/train").rename(voc / "scribbles/training")
+    assert "scribbles" in read_dataset(voc).split("train")[0].labels
     draw("scribbles/a.png", [[255, 8, 255, 255]] * 3)
     with pytest.raises(DataError, match=r"a\.jpg: has two labels of the form scribbles"):
         read_dataset(voc)

@@ -87,7 +87,7 @@ def read_ade20k(root: Path) -> Dataset:
         {0: 255} | {k + 1: k for k in range(len(classes))},
         f"0 = other and 1..{len(classes)} = the classes",
     )
-    masks = in_usual_splits(root / "annotations", list_files(root / "annotations", (".png",)))
+    masks = in_usual_splits(root / "annotations", list_files(root / "annotations"))
     labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
     labels["dense"] = {
         path: Label(mask, partial(read_coded, mask, coding, "dense"))

@@ -1,11 +1,12 @@
 """Pictures and their labels, found in different places, to records."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from functools import partial
 from pathlib import Path
 
-from agmm.datasets.beside import Label
+from agmm.datasets.beside import Label, add_label
 from agmm.datasets.classes import Classes
+from agmm.datasets.places import split_name
 from agmm.datasets.records import Dataset, Record, Unmatched
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -33,7 +34,7 @@ def assembled(
         images: Split and name of each picture to its file.
         labels: The labels that were found.
         splits_known: Whether the first folder in a label's path is a split only if there are
-            pictures of this split; else it always is one.
+            pictures of this split, and may be another spelling of it; else it always is one.
 
     Returns:
         The records of all splits, sorted by name, and the labels without a picture.
@@ -50,6 +51,8 @@ def assembled(
         ['a']
     """
     splits: dict[str, list[Record]] = {split: [] for split in sorted({key[0] for key in images})}
+    if splits_known:
+        labels = in_known_splits(labels, {name for _, name in images}, {*splits})
     used: dict[tuple[Form, str], Path] = {}
     for split, name in sorted(images):
         image = images[split, name]
@@ -70,6 +73,38 @@ def assembled(
     )
     records = {split: tuple(listed) for split, listed in splits.items()}
     return Dataset(root, classes, records, unmatched=unmatched)
+
+
+def in_known_splits(
+    labels: Labels, names: Container[str], splits: Set[str]
+) -> dict[Form, dict[str, Label]]:
+    """Give labels the split of their pictures where a path has another spelling of it.
+
+    Args:
+        labels: The labels that were found.
+        names: The names of all pictures, which may have folders of their own.
+        splits: Those that there are.
+
+    Returns:
+        The same with "train/a" for "training/a", if there is a split "train" but neither a split
+        "training" nor a picture "training/a".
+
+    Raises:
+        DataError: Two labels of one form for one picture, such as "train/a" and "training/a".
+
+    Example:
+        >>> label = Label(Path("points/training/a.png"), lambda image: ...)
+        >>> [*in_known_splits({"points": {"training/a": label}}, {"a"}, {"train"})["points"]]
+        ['train/a']
+    """
+    result: dict[Form, dict[str, Label]] = {form: {} for form in labels}
+    for form, of in labels.items():
+        for path, label in of.items():
+            first, _, name = path.partition("/")
+            split = split_name(first)
+            moved = name and split in splits and first not in splits and path not in names
+            add_label(result[form], f"{split}/{name}" if moved else path, label)
+    return result
 
 
 def labels_of(places: Iterable[str], image: Path, labels: Labels) -> dict[Form, str]:

@@ -27,6 +27,9 @@ from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
 from agmm.labels.forms import Form
 
+PNG_FOLDERS: tuple[Form, ...] = ("points", "scribbles", "blocks")
+"""Folders of index PNGs beside the pictures, each called as its form."""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -65,18 +68,15 @@ def read_beside(root: Path, classes: Classes) -> dict[Form, dict[str, Label]]:
         rows = read(path, classes).items() if path.is_file() else ()
         return {name: Label(path, partial(_given, annotation)) for name, annotation in rows}
 
+    pngs = {form: list_index_pngs(root / form, form, classes) for form in PNG_FOLDERS}
+    strokes = list_files(root / "scribblesup", (".xml",))
     return {
-        "points": joined(
-            list_index_pngs(root / "points", "points", classes), table("clicks.json", read_clicks)
-        ),
+        "points": joined(pngs["points"], table("clicks.json", read_clicks)),
         "scribbles": joined(
-            list_index_pngs(root / "scribbles", "scribbles", classes),
-            {
-                name: Label(file, partial(read_strokes, file, classes))
-                for name, file in list_files(root / "scribblesup", (".xml",)).items()
-            },
+            pngs["scribbles"],
+            {n: Label(file, partial(read_strokes, file, classes)) for n, file in strokes.items()},
         ),
-        "blocks": list_index_pngs(root / "blocks", "blocks", classes),
+        "blocks": pngs["blocks"],
         "boxes": table("boxes.csv", read_boxes),
         "tags": table("tags.csv", read_tags),
     }
@@ -141,13 +141,35 @@ def joined(first: Mapping[str, Label], second: Mapping[str, Label]) -> dict[str,
         >>> joined({}, {})
         {}
     """
-    for name in second:
-        if name in first:
-            raise DataError(
-                f"{first[name].file} and {second[name].file}: two labels of one form for"
-                f" {name!r}, so that it is not clear which one is meant. Remove one."
-            )
-    return {**first, **second}
+    found = {**first}
+    for name, label in second.items():
+        add_label(found, name, label)
+    return found
+
+
+def add_label(found: dict[str, Label], name: str, label: Label) -> None:
+    """Add a label to others of its form.
+
+    Args:
+        found: Name of the picture to its label, which is changed.
+        name: The label's picture.
+        label: The label.
+
+    Raises:
+        DataError: This picture has a label already.
+
+    Example:
+        >>> label = Label(Path("points/a.png"), lambda image: ...)
+        >>> add_label({"a": label}, "a", label)
+        Traceback (most recent call last):
+        agmm.errors.DataError: points/a.png and points/a.png: two labels of one form for 'a', ...
+    """
+    if name in found:
+        raise DataError(
+            f"{found[name].file} and {label.file}: two labels of one form for {name!r}, so that it"
+            " is not clear which one is meant. Remove one."
+        )
+    found[name] = label
 
 
 def colored_by_masks(classes: Classes, folder: Path) -> Classes:

@@ -10,9 +10,10 @@
                                               or class_dict.csv, lines "NAME,R,G,B" and a header
     classes.txt                               or the classes of masks of indices
 
-SPLIT is train, val, test or a usual spelling of these. Without files of classes these are the 11 of
-SegNet, whose 11 in the masks is unlabelled. Where a split has a list, all others need one too, and
-pictures that are in no list are not used.
+SPLIT is train, val, test or a usual spelling of these; one without masks is read as well. Without
+files of classes these are the 11 of SegNet, whose 11 in the masks is unlabelled. Where a split has
+a list, all others need one too, and pictures that are in no list are not used. Nor are, of the data
+as published, pictures without a mask.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +21,11 @@ from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, read_beside
+from agmm.datasets.beside import PNG_FOLDERS, Label, read_beside
 from agmm.datasets.classes import Classes, Color, read_classes
-from agmm.datasets.listing import list_files
+from agmm.datasets.listing import add_file, list_files
 from agmm.datasets.lists import find_listed, read_list
-from agmm.datasets.places import folder_splits, split_name
+from agmm.datasets.places import folder_splits, one_folder_each, split_name
 from agmm.datasets.recoding import Coding, read_coded, read_merged
 from agmm.datasets.records import Dataset
 from agmm.datasets.text import read_text
@@ -65,14 +66,15 @@ def is_camvid(root: Path) -> bool:
         root: The data set's folder.
 
     Returns:
-        Whether it has ``SPLIT/`` beside ``SPLITannot/`` or ``SPLIT_labels/``, or
+        Whether it has a ``SPLIT/`` and a ``SPLITannot/`` or ``SPLIT_labels/``, or
         ``LabeledApproved_full/``.
 
     Example:
         >>> is_camvid(Path("a/folder/that/is/missing"))
         False
     """
-    return bool(_split_folders(root)) or (root / _APPROVED).is_dir()
+    split_in_folders = bool(_mask_folders(root)) and bool(_picture_folders(root))
+    return split_in_folders or (root / _APPROVED).is_dir()
 
 
 def read_camvid(root: Path) -> Dataset:
@@ -85,16 +87,16 @@ def read_camvid(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: No pictures, two folders of one split, a bad list or one that names what is not
-            there, a picture in both ``train`` and ``val``, two of one name, bad classes, or two
-            labels of one form for one picture.
+        DataError: No pictures, two folders of pictures or masks of one split, a bad list or one
+            that names what is not there, a picture in both ``train`` and ``val``, two pictures or
+            masks of one name, bad classes, or two labels of one form for one picture.
     """
-    folders = _split_folders(root)
-    splits = folder_splits(folders)
-    if any(_list_of(folder).is_file() for folder in folders):
+    masked = _mask_folders(root)
+    splits = folder_splits(_picture_folders(root) if masked else ())
+    if any(_list_of(folder).is_file() for folder in splits):
         images, masks = _from_lists(root, splits)
-    elif folders:
-        images, masks = _from_folders(folders, splits)
+    elif splits:
+        images, masks = _from_folders(splits, one_folder_each(masked))
     else:
         images, masks = _as_published(root)
     if not images:
@@ -105,15 +107,23 @@ def read_camvid(root: Path) -> Dataset:
     return assembled(root, classes, images, labels, splits_known=True)
 
 
-def _split_folders(root: Path) -> dict[Path, Path]:
-    """Each folder of pictures that has one of masks beside it, to that."""
-    found: dict[Path, Path] = {}
-    for ending in _ENDINGS:
-        for masks in sorted(root.glob(f"[!.]*{ending}")):
-            images = root / masks.name.removesuffix(ending)
-            if split_name(images.name) and masks.is_dir() and images.is_dir():
-                found.setdefault(images, masks)
-    return found
+def _picture_folders(root: Path) -> list[Path]:
+    return [path for path in _folders(root) if split_name(path.name)]
+
+
+def _mask_folders(root: Path) -> list[tuple[str, Path]]:
+    """Split and folder; a split may have several, of which lists may name one."""
+    named = [
+        (split_name(path.name.removesuffix(ending)), path)
+        for path in _folders(root)
+        for ending in _ENDINGS
+        if path.name.endswith(ending)
+    ]
+    return [(split, path) for split, path in named if split]
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in sorted(root.glob("[!.]*")) if path.is_dir()]
 
 
 def _list_of(folder: Path) -> Path:
@@ -127,9 +137,9 @@ def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Pairs:
         for line in read_list(_list_of(folder)):
             path, image = find_listed(root, line.image, line.where)
             name = path.removeprefix(f"{folder.name}/")
-            _add(images, (split, name), image)
+            add_file(images, (split, name), image)
             if line.mask is not None:
-                masks[f"{split}/{name}"] = find_listed(root, line.mask, line.where)[1]
+                add_file(masks, f"{split}/{name}", find_listed(root, line.mask, line.where)[1])
     trained = {image for (split, _), image in images.items() if split == "train"}
     both = sorted(i for (split, _), i in images.items() if split == "val" and i in trained)
     if both:
@@ -140,36 +150,33 @@ def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Pairs:
     return images, masks
 
 
-def _from_folders(folders: Mapping[Path, Path], splits: Mapping[Path, str]) -> _Pairs:
+def _from_folders(splits: Mapping[Path, str], masked: Mapping[str, Path]) -> _Pairs:
     images: dict[Key, Path] = {}
     masks: dict[str, Path] = {}
     for folder, split in splits.items():
         images |= {(split, name): file for name, file in list_files(folder).items()}
-        masks |= {f"{split}/{name}": file for name, file in _list_masks(folders[folder]).items()}
+    for split, folder in masked.items():
+        masks |= {f"{split}/{name}": file for name, file in _list_masks(folder).items()}
     return images, masks
 
 
 def _as_published(root: Path) -> _Pairs:
     masks = _list_masks(root / _APPROVED)
     images: dict[Key, Path] = {}
-    for folder in sorted(p for p in root.glob("[!.]*") if p.is_dir() and p.name != _APPROVED):
+    labels = {_APPROVED, *PNG_FOLDERS}
+    for folder in (path for path in _folders(root) if path.name not in labels):
         for name, file in list_files(folder).items():
             if name in masks:
-                _add(images, ("train", name), file)
+                add_file(images, ("train", name), file)
     return images, {f"train/{name}": file for name, file in masks.items()}
-
-
-def _add(images: dict[Key, Path], key: Key, file: Path) -> None:
-    if images.setdefault(key, file) != file:
-        raise DataError(
-            f"{images[key]} and {file}: two pictures of one name, so that it is not clear which one"
-            " is meant. Remove one."
-        )
 
 
 def _list_masks(folder: Path) -> dict[str, Path]:
     """List the masks by the name of their picture: NAME or NAME_L."""
-    return {name.removesuffix("_L"): file for name, file in list_files(folder).items()}
+    masks: dict[str, Path] = {}
+    for name, file in list_files(folder).items():
+        add_file(masks, name.removesuffix("_L"), file)
+    return masks
 
 
 def _classes(root: Path) -> tuple[Classes, Callable[[Path], Label]]:

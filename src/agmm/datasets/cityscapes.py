@@ -21,7 +21,7 @@ from agmm.datasets.assembly import assembled
 from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, Color
 from agmm.datasets.folder import in_usual_splits, list_pictures, split_by_folders
-from agmm.datasets.listing import list_files
+from agmm.datasets.listing import add_file, list_files
 from agmm.datasets.recoding import Coding, read_coded
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
@@ -107,8 +107,9 @@ def read_cityscapes(root: Path) -> Dataset:
         The records of all splits, sorted by name; a name is "CITY/NAME".
 
     Raises:
-        DataError: No pictures, some in folders and some not, two folders of one split, a list of
-            other classes, or two labels of one form for one picture.
+        DataError: No pictures, some in folders and some not, two folders of one split, two
+            pictures or masks of one name, a list of other classes, or two labels of one form for
+            one picture.
     """
     for own in (root / "label_colors.txt", root / "dataset_meta.json"):
         if own.is_file():
@@ -118,10 +119,9 @@ def read_cityscapes(root: Path) -> Dataset:
                 " the data set in the layout of VOC instead, or remove this file if they are."
             )
     folder = root / "leftImg8bit"
-    pictures = {
-        path.removesuffix("_leftImg8bit"): file
-        for path, file in in_usual_splits(folder, list_pictures(folder)).items()
-    }
+    pictures: dict[str, Path] = {}
+    for path, file in in_usual_splits(folder, list_pictures(folder)).items():
+        add_file(pictures, path.removesuffix("_leftImg8bit"), file)
     flat = not any("/" in path for path in pictures)
     splits = None if flat else {path.partition("/")[0] for path in pictures}
     fine, coarse = (_list_labels(root, folder, splits) for folder in ("gtFine", "gtCoarse"))
@@ -139,12 +139,12 @@ def read_cityscapes(root: Path) -> Dataset:
 def _list_labels(root: Path, folder: str, splits: set[str] | None) -> dict[str, Path]:
     """List the masks by the path of their picture; of each picture the kind that is taken first."""
     found: dict[str, dict[str, Path]] = {}
-    files = in_usual_splits(root / folder, list_files(root / folder, (".png",)))
+    files = in_usual_splits(root / folder, list_files(root / folder))
     for path, file in files.items():
         match = _LABEL.fullmatch(path)
         if match and (splits is None or path.partition("/")[0] in splits):
             name = match["name"].removesuffix(f"_{folder}")
-            found.setdefault(name, {})[match["kind"]] = file
+            add_file(found.setdefault(name, {}), match["kind"], file)
     labels = {name: next(of[k] for k in _CODINGS if k in of) for name, of in found.items()}
     test = [name for name in labels if name.startswith("test/")]
     if test and all(_labels_nothing(labels[name]) for name in test[:_PLACEHOLDERS]):

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from agmm.datasets.images import IMAGE_SUFFIXES
 from agmm.errors import DataError
+
+_Name = TypeVar("_Name")
 
 
 def list_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -30,13 +33,31 @@ def list_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict
     """
     found: dict[str, Path] = {}
     for name, file in _walk(folder, "", suffixes) if folder.is_dir() else ():
-        if name in found:
-            raise DataError(
-                f"{found[name]} and {file}: two files of one name, so that it is not clear which"
-                " one is meant. Rename or remove one."
-            )
-        found[name] = file
+        add_file(found, name, file)
     return found
+
+
+def add_file(found: dict[_Name, Path], name: _Name, file: Path) -> None:
+    """Add a file to others; two of one name are refused, as one of them would be lost.
+
+    Args:
+        found: The others by their names, which is changed.
+        name: The name that a data set knows the file under.
+        file: The file.
+
+    Raises:
+        DataError: Another file has this name.
+
+    Example:
+        >>> add_file({"a": Path("a_L.png")}, "a", Path("a.png"))
+        Traceback (most recent call last):
+        agmm.errors.DataError: a_L.png and a.png: two files of one name, so that ...
+    """
+    if found.setdefault(name, file) != file:
+        raise DataError(
+            f"{found[name]} and {file}: two files of one name, so that it is not clear which one is"
+            " meant. Rename or remove one."
+        )
 
 
 def picture_name(name: str) -> str:

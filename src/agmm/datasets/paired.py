@@ -95,12 +95,16 @@ def read_datumaro_pairs(root: Path) -> Dataset:
         ``images/``, all are in "train".
 
     Raises:
-        DataError: No pictures, two folders of one split, bad classes, splits with different ones,
-            or two labels of one form for one picture.
+        DataError: No pictures, some in folders of splits and some not, two folders of one split,
+            no or bad classes of a split, splits with different ones, or two labels of one form for
+            one picture.
     """
     subsets = _subsets(root)
-    if not subsets:
-        raise DataError(f"{root / _META}: there is no such file beside images/ and masks/. Add it.")
+    for folder in subsets or (root,):
+        if not subsets or not (folder / _META).is_file():
+            raise DataError(
+                f"{folder / _META}: must be there, beside images/ and masks/. Add what is missing."
+            )
     metas = {folder: read_meta(folder / _META) for folder in subsets}
     first, classes = next(iter(metas.items()))
     for folder, other in metas.items():
@@ -141,6 +145,18 @@ def _fits(folder: Path) -> bool:
 
 def _subsets(root: Path) -> dict[Path, str]:
     """Folder to its split."""
+    folders = sorted(root.glob("[!.]*"))
+    nested = [path for path in folders if _fits(path)]
     if _fits(root):
+        if nested:
+            raise DataError(
+                f"{root}: has images/ and masks/ in itself and in folders, such as {nested[0]}, so"
+                " that their splits are not clear. Put all of them into folders, one per split, or"
+                " none."
+            )
         return {root: "train"}
-    return folder_splits(path for path in sorted(root.glob("[!.]*")) if _fits(path))
+    if not nested:
+        return {}
+    # Those without classes or masks count as well: reading them tells what is missing.
+    parts = ("images", "masks")
+    return folder_splits(f for f in folders if any((f / part).is_dir() for part in parts))

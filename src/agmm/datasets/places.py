@@ -132,15 +132,35 @@ def folder_splits(folders: Iterable[Path]) -> dict[Path, str]:
         >>> [*folder_splits([Path("training"), Path("monday")]).values()]
         ['train', 'monday']
     """
+    named = ((split_name(folder.name) or folder.name, folder) for folder in folders)
+    return {folder: split for split, folder in one_folder_each(named).items()}
+
+
+def one_folder_each(folders: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Give each split its one folder.
+
+    Args:
+        folders: Split and folder, of pictures or of masks.
+
+    Returns:
+        Split to folder.
+
+    Raises:
+        DataError: A split has two.
+
+    Example:
+        >>> one_folder_each([("val", Path("valannot")), ("val", Path("val_labels"))])
+        Traceback (most recent call last):
+        agmm.errors.DataError: valannot and val_labels: both are the split 'val', so that ...
+    """
     found: dict[str, Path] = {}
-    for folder in folders:
-        split = split_name(folder.name) or folder.name
+    for split, folder in folders:
         if found.setdefault(split, folder) != folder:
             raise DataError(
-                f"{found[split]} and {folder}: both are the split {split!r}, so that pictures of"
-                " one name would be taken for one. Join the two folders, or rename one."
+                f"{found[split]} and {folder}: both are the split {split!r}, so that files of one"
+                " name would be taken for one. Join the two folders, or rename one."
             )
-    return {folder: split for split, folder in found.items()}
+    return found
 
 
 def _suffixes(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 ::
 
-    SPLIT/image/NAME.jpg                  pictures; SPLIT is train or val
+    SPLIT/image/NAME.jpg                  pictures; SPLIT is train, val, … or another spelling
     SPLIT/label/NAME.png                  dense masks
     SPLIT/sparse_label/block10/NAME.png   blocks, 255 = unlabelled; or block20, block50: one of them
     classes.txt                           the classes, in the order of the values in the PNGs
@@ -18,11 +18,12 @@ from agmm.datasets.assembly import Key, assembled
 from agmm.datasets.beside import Label, colored_by_masks, joined, list_index_pngs, read_beside
 from agmm.datasets.classes import read_classes
 from agmm.datasets.listing import list_files
+from agmm.datasets.places import folder_splits
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
 
-_SPLITS = ("train", "val")
+_FOLDERS = ("image", "label", "sparse_label")
 
 
 def is_tel(root: Path) -> bool:
@@ -48,21 +49,21 @@ def read_tel(root: Path) -> Dataset:
         root: The data set's folder.
 
     Returns:
-        The records of ``train`` and ``val``, sorted by name.
+        The records of all splits, sorted by name.
 
     Raises:
-        DataError: No or bad ``classes.txt``, no pictures, several folders in ``sparse_label/``, or
-            two labels of one form for one picture.
+        DataError: No or bad ``classes.txt``, no pictures, two folders of one split, several folders
+            in ``sparse_label/``, or two labels of one form for one picture.
     """
     classes = colored_by_masks(read_classes(root / "classes.txt"), root / "train" / "label")
     images: dict[Key, Path] = {}
     labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
-    for split in _SPLITS:
-        pictures = list_files(root / split / "image")
+    for place, split in folder_splits(_places(root)).items():
+        pictures = list_files(place / "image")
         images |= {(split, name): file for name, file in pictures.items()}
         folders: tuple[tuple[Form, Path], ...] = (
-            ("dense", root / split / "label"),
-            ("blocks", _sparse_labels(root / split / "sparse_label")),
+            ("dense", place / "label"),
+            ("blocks", _sparse_labels(place / "sparse_label")),
         )
         for form, folder in folders:
             found = list_index_pngs(folder, form, classes)
@@ -71,6 +72,12 @@ def read_tel(root: Path) -> Dataset:
     if not images:
         raise DataError(f"{root / 'train' / 'image'}: there are no pictures in it. Put them there.")
     return assembled(root, classes, images, labels, splits_known=True)
+
+
+def _places(root: Path) -> list[Path]:
+    """The folders of all splits."""
+    found = sorted(root.glob("[!.]*"))
+    return [path for path in found if any((path / name).is_dir() for name in _FOLDERS)]
 
 
 def _sparse_labels(folder: Path) -> Path:

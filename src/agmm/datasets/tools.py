@@ -6,7 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, colored_by_masks, joined, list_index_pngs, read_beside
+from agmm.datasets.beside import (
+    Label,
+    add_label,
+    colored_by_masks,
+    joined,
+    list_index_pngs,
+    read_beside,
+)
 from agmm.datasets.classes import VOID_COLOR, Classes, Color, read_classes, voc_colors
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, read_drawn
@@ -109,9 +116,7 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
                 if isinstance(given, Label)
                 else Label(given.file, partial(read_drawn, given, classes))
             )
-            if key in own[form]:
-                joined({key: own[form][key]}, {key: label})  # raises, and says how to mend it
-            own[form][key] = label
+            add_label(own[form], key, label)
     labels = {form: joined(beside.get(form, {}), own[form]) for form in FORMS}
     return assembled(root, classes, images, labels, splits_known=True)
 

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agmm.datasets.assembly import Labels, labelled, labels_of, without_picture
+from agmm.datasets.assembly import (
+    Labels,
+    in_known_splits,
+    labelled,
+    labels_of,
+    without_picture,
+)
 from agmm.datasets.beside import (
     Label,
     colored_by_masks,
@@ -110,7 +116,7 @@ def read_voc(root: Path) -> Dataset:
             for name, file in files.items()
             if name in listed
         }
-    splits, unmatched = _records(lists, images, labels)
+    splits, unmatched = _records(lists, images, in_known_splits(labels, images, {*lists}))
     return Dataset(root, classes, splits, unmatched=unmatched)
 
 
