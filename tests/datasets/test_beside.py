@@ -4,8 +4,11 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from agmm.datasets.assembly import in_known_splits
+from agmm.datasets.beside import Label
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
@@ -102,10 +105,10 @@ def test_a_split_may_be_spelt_otherwise(tiny: Path, draw: Draw) -> None:
     assert set(dataset.split("train")[0].labels) == {"points"}
     [second] = [record for record in dataset.split("val") if record.image == picture]
     assert set(second.labels) == {"scribbles"}
-    (tiny / "images/val/training/a.jpg").rename(tiny / "images/val/d.jpg")
-    draw("images/training/e.jpg")
-    [lost] = read_dataset(tiny).unmatched
-    assert (lost.name, lost.split) == ("a", "training")
+    label = Label(tiny / "scribbles/training/a.png", lambda _: Tags(np.zeros(0, np.uint8)))
+    for splits, path in (({"train"}, "train/a"), ({"train", "training"}, "training/a")):
+        found = in_known_splits({"scribbles": {"training/a": label}}, {"a"}, splits)
+        assert found == {"scribbles": {path: label}}
 
 
 @pytest.mark.parametrize("text", ["training/a,sky", "TRAIN/a,road"])

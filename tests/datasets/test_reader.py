@@ -79,6 +79,28 @@ def test_the_folders_of_labels_may_say_the_split(tiny: Path, draw: Draw) -> None
         read_dataset(tiny)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_usual_spellings_of_splits_mean_them(tiny: Path, flat: bool) -> None:
+    (tiny / "masks/val").rename(tiny / "masks/Validation")
+    (tiny / "points/training").mkdir()
+    (tiny / "points/a.png").rename(tiny / "points/training/a.png")
+    if flat:
+        for file in [*(tiny / "images").rglob("*.jpg")]:
+            file.rename(tiny / "images" / file.name)
+        (tiny / "images/train").rmdir()
+        (tiny / "images/val").rmdir()
+    else:
+        (tiny / "images/train").rename(tiny / "images/training")
+        (tiny / "images/val").rename(tiny / "images/valid")
+
+    dataset = read_dataset(tiny)
+
+    assert names(dataset) == {"train": ["a", "b"], "val": ["c"]}
+    assert [list(record.labels) for record in dataset.splits["train"]] == [["points"]] * 2
+    assert list(dataset.splits["val"][0].labels) == ["dense"]
+    assert not dataset.unmatched
+
+
 def test_names_may_have_folders(tiny: Path, draw: Draw) -> None:
     draw("images/train/bonn/a.jpg")
     draw("points/bonn/a.png", LABEL)
@@ -137,6 +159,7 @@ def test_a_split_that_is_not_there_is_named(tiny: Path) -> None:
         ("points/train/a.png", r"a.jpg: has two labels of the form points"),
         ("images/val/a.jpg", r"a.png: is the label of both .*train.a.jpg and .*val.a.jpg"),
         ("images/x.jpg", r"images: has pictures in itself and in folders"),
+        ("images/training/d.jpg", r"train and .*training: both are the split 'train'"),
     ],
 )
 def test_what_is_not_clear_is_refused(tiny: Path, draw: Draw, extra: str, message: str) -> None:

@@ -10,20 +10,21 @@
 
 If pictures lie in ``images/`` itself, a label in a folder ``masks/val/`` (or of "val/NAME" in a
 table) puts its picture into the split "val", and every other picture is in "train". If none do, the
-folders in ``images/`` are the splits; the labels may lie in such folders or not. NAME may have
-folders of its own below a split.
+folders in ``images/`` are the splits; the labels may lie in such folders or not. Usual spellings of
+"train", "val" and "test", such as "training", mean these. NAME may have folders of its own below a
+split.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from agmm.datasets.assembly import Key, Labels, assembled
+from agmm.datasets.assembly import Key, Labels, assembled, in_known_splits
 from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_beside
 from agmm.datasets.classes import read_classes
 from agmm.datasets.images import IMAGE_SUFFIXES
 from agmm.datasets.listing import list_files
-from agmm.datasets.places import folder_splits
+from agmm.datasets.places import USUAL_SPLITS, folder_splits
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
 from agmm.labels.forms import Form
@@ -55,8 +56,8 @@ def read_folder(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: No pictures, no or bad ``classes.txt``, names that are not unique, or labels of
-            one picture in two splits.
+        DataError: No pictures, no or bad ``classes.txt``, names that are not unique, two folders of
+            one split, or labels of one picture in two splits.
     """
     pictures = list_pictures(root / "images")
     classes = colored_by_masks(read_classes(root / "classes.txt"), root / "masks")
@@ -64,9 +65,12 @@ def read_folder(root: Path) -> Dataset:
         **read_beside(root, classes),
         "dense": list_index_pngs(root / "masks", "dense", classes),
     }
-    flat = not any("/" in path for path in pictures)
-    images = _split_by_labels(pictures, labels) if flat else split_by_folders(pictures)
-    return assembled(root, classes, images, labels, splits_known=not flat)
+    if any("/" in path for path in pictures):
+        images = split_by_folders(in_usual_splits(root / "images", pictures))
+        return assembled(root, classes, images, labels, splits_known=True)
+    labels = in_known_splits(labels, pictures, USUAL_SPLITS)
+    images = _split_by_labels(pictures, labels)
+    return assembled(root, classes, images, labels, splits_known=False)
 
 
 def list_pictures(folder: Path) -> dict[str, Path]:

@@ -16,6 +16,8 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+USUAL_SPLITS = frozenset(_SPLITS.values())
+"""Those that `split_name` gives."""
 
 
 def relative_name(name: str, where: str, *, below: str = "") -> str:
