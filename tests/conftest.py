@@ -9,6 +9,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from agmm.config import TrainConfig
@@ -19,6 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes with as many threads each as there are cores would wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start
     torch.set_num_threads(1)
+
+# On a busy machine an example may take long, which is no fault of what is tested.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 TINY = Classes(("sky", "wall", "road"), ((20, 90, 240), (230, 60, 30), (70, 200, 90)))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agmm.data.datamodule import SegmentationData, StepBatches
@@ -21,7 +21,6 @@ from agmm.datasets.reader import read_dataset
     accumulate=st.integers(1, 4),
     world_size=st.integers(1, 4),
 )
-@settings(deadline=None)
 def test_ranks_and_accumulation_share_what_one_process_sees_with_a_larger_batch(
     start: int, steps: int, batch_size: int, accumulate: int, world_size: int
 ) -> None:

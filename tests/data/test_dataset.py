@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -290,7 +290,6 @@ def test_whole_pictures_come_in_the_order_of_the_records(tiny_data: Path) -> Non
 
 
 @given(seed=st.integers(0, 2**32 - 1), position=st.integers(0, 2**40))
-@settings(deadline=None)
 def test_view_seed_fits_torch_and_differs_between_neighbours(seed: int, position: int) -> None:
     here = view_seed(seed, position)
 

@@ -151,7 +151,7 @@ def test_every_labelled_pixel_in_the_crop_is_a_seed_of_its_class(examples: int) 
         crop=CROPS,
         seed=st.integers(0, 2**32 - 1),
     )
-    @settings(deadline=None, max_examples=examples)
+    @settings(max_examples=examples)
     def survives(
         forms: list[Form],
         size: tuple[int, int],

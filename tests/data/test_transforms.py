@@ -53,7 +53,7 @@ def centre_of_box(box: Tensor, axis: int, side: float) -> float:
 
 
 @given(size=SIZES, crop=CROPS, factor=FACTORS, seed=st.integers(0, 2**32), data=st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_click_survives_when_it_lies_inside_of_the_crop(
     size: tuple[int, int], crop: tuple[int, int], factor: float, seed: int, data: st.DataObject
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_click_survives_when_it_lies_inside_of_the_crop(
 
 
 @given(size=SIZES, crop=CROPS, factor=FACTORS, seed=st.integers(0, 2**32))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_padding_is_invalid_unlabelled_and_black(
     size: tuple[int, int], crop: tuple[int, int], factor: float, seed: int
 ) -> None:
@@ -123,7 +123,7 @@ def test_candidates_go_with_their_pixels_and_padding_allows_all() -> None:
 
 
 @given(seed=st.integers(0, 2**32), factor=FACTORS, crop=CROPS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_class_is_invented_and_unlabelled_is_never_one(
     seed: int, factor: float, crop: tuple[int, int]
 ) -> None:
@@ -209,7 +209,6 @@ def test_the_hue_is_turned_as_in_hsv(rgb: tuple[int, int, int], part: float) -> 
 
 
 @given(image=st.lists(st.integers(0, 255), min_size=3, max_size=3), part=st.floats(-0.5, 0.5))
-@settings(deadline=None)
 def test_turning_the_hue_leaves_greys_and_every_colour_at_0_and_1(
     image: list[int], part: float
 ) -> None:

@@ -42,7 +42,7 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     table=st.dictionaries(
         st.text(st.characters(codec="utf-8", exclude_characters="./\\:\0"), min_size=1),

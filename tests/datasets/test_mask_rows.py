@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -17,7 +17,6 @@ TWO = Classes(("cat", "dog"), ((1, 2, 3), (9, 8, 7)))
 
 
 @given(size=st.tuples(st.integers(1, 30), st.integers(1, 30)), rows=st.integers(1, 31))
-@settings(deadline=None)
 def test_rows_make_the_mask(
     tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], rows: int
 ) -> None:

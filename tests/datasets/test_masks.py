@@ -179,7 +179,7 @@ def test_a_truncated_mask_is_named(path: Path) -> None:
         read_index_mask(path, CLASSES)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     hnp.arrays(
         np.uint8,

@@ -63,7 +63,7 @@ def test_how_a_table_is_saved_does_not_matter(tmp_path: Path, end: str) -> None:
     assert boxes["Größe 1"].xyxy.tolist() == [[1, 2, 3, 4]]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=st.dictionaries(names, st.lists(st.sampled_from(NAMES)), max_size=5))
 def test_tags_survive_a_file(tmp_path: Path, table: dict[str, list[str]]) -> None:
     # "light" after "traffic" does not come up, as "traffic" alone is no class.
@@ -76,7 +76,7 @@ def test_tags_survive_a_file(tmp_path: Path, table: dict[str, list[str]]) -> Non
     assert {name: [NAMES[i] for i in tags.classes] for name, tags in found.items()} == table
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     table=st.dictionaries(
         names,

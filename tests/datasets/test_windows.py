@@ -290,7 +290,7 @@ SAMPLES = [
     sample=st.sampled_from(SAMPLES),
     damage=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=4),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_damage_never_ends_in_a_crash(
     tmp_path_factory: pytest.TempPathFactory, sample: bytes, damage: Sequence[tuple[int, int]]
 ) -> None:

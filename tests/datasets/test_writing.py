@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("written")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     mask=hnp.arrays(
         np.uint8,
@@ -79,7 +79,7 @@ SIDES = st.floats(-1e6, 1e6) | st.integers(0, 500).map(float)
 BOXES = st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES, st.integers(0, 3)), max_size=4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(table=st.dictionaries(NAMES, BOXES))
 def test_boxes(
     folder: Path, table: dict[str, list[tuple[float, float, float, float, int]]]
@@ -97,7 +97,7 @@ def test_boxes(
         np.testing.assert_array_equal(read[KEYS[name]].classes, expected.classes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(table=st.dictionaries(NAMES, st.lists(st.integers(0, 3), unique=True)))
 def test_tags(folder: Path, table: dict[str, list[int]]) -> None:
     write_tags(folder / "tags.csv", {name: tags(*found) for name, found in table.items()}, LIGHTS)

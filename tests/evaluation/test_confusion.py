@@ -81,7 +81,7 @@ def test_same_counts_as_the_metric_that_is_summed_over_ranks() -> None:
 
 
 @given(seed=st.integers(0, 10**6), num_classes=st.integers(2, 7))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_counts_of_images_add_up(seed: int, num_classes: int) -> None:
     prediction, truth = random_masks(seed, num_classes)
 
@@ -96,7 +96,7 @@ def test_counts_of_images_add_up(seed: int, num_classes: int) -> None:
 
 
 @given(seed=st.integers(0, 10**6), order=st.permutations(range(5)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_renaming_the_classes_renames_the_scores(seed: int, order: list[int]) -> None:
     prediction, truth = random_masks(seed, 5)
     renamed = torch.arange(256)

@@ -46,7 +46,6 @@ def test_hand_worked_figures() -> None:
 
 
 @given(st.lists(st.tuples(MASKS, MASKS), min_size=1, max_size=4))
-@settings(deadline=None)
 def test_pictures_add_up_and_match_a_slow_count(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
     total = LabelQuality(np.zeros((4, 4), np.int64))
     for seeds, truth in pairs:
@@ -102,7 +101,6 @@ def test_an_unlabelled_pixel_is_left_out_or_wrong() -> None:
 
 
 @given(MASKS, MASKS)
-@settings(deadline=None)
 def test_scores_are_those_of_the_labelled_pixels(labels: np.ndarray, truth: np.ndarray) -> None:
     hidden = np.where(labels == 255, np.uint8(255), truth)
     shown = np.where(labels == 255, np.uint8(0), labels)
@@ -163,7 +161,7 @@ def test_annotated_pixels_change_nothing_of_the_calibration() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(THRESHOLDS))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_pseudo_labels_of_several_pictures(seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
     options: dict[str, Any] = {"num_classes": 3, "threshold": threshold}

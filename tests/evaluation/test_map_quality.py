@@ -30,7 +30,7 @@ def test_hand_worked_figures() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(THRESHOLDS))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_same_as_one_threshold_by_itself(seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
     quality = MapQuality(4, background=2)

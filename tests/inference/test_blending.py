@@ -61,7 +61,6 @@ def test_an_enlarged_side_by_hand() -> None:
 
 
 @given(length=lengths, resized=lengths, tile=st.integers(1, 45), overlap=overlaps)
-@settings(deadline=None)
 def test_what_leaves_a_side_is_complete_and_the_weights_sum_to_one(
     length: int, resized: int, tile: int, overlap: float
 ) -> None:
@@ -88,7 +87,7 @@ def test_what_leaves_a_side_is_complete_and_the_weights_sum_to_one(
     tile=st.integers(1, 45),
     overlap=overlaps,
 )
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_blocks_are_the_blend_of_the_whole(
     size: tuple[int, int], resized: tuple[int, int], same: bool, tile: int, overlap: float
 ) -> None:

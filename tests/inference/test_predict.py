@@ -83,7 +83,7 @@ def test_whole_picture_is_the_softmax_of_the_normalised_picture() -> None:
     flip=st.booleans(),
     batch_size=st.integers(1, 5),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_tiles_do_not_matter_where_pixels_do_not_know_their_neighbours(
     size: tuple[int, int], tile: int, overlap: float, flip: bool, batch_size: int
 ) -> None:
@@ -236,7 +236,7 @@ def streamed_classes(model: Segmenter, picture: PictureRows, **options: Any) -> 
     flip=st.booleans(),
     batch_size=st.integers(1, 5),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_classes_are_the_argmax_of_the_probabilities(
     size: tuple[int, int], rows: int, scale: float, **options: Any
 ) -> None:
@@ -301,7 +301,7 @@ def test_the_mode_is_restored_where_the_classes_cannot_be_written() -> None:
     image_scale=st.floats(0.01, 2),
     scales=st.lists(st.floats(0.5, 2), min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_probabilities_of_every_pixel_sum_to_one(
     size: tuple[int, int], image_scale: float, scales: list[float]
 ) -> None:

@@ -20,7 +20,6 @@ def in_chunks(image: np.ndarray, rows: int) -> PictureRows:
 
 
 @given(source=st.integers(1, 60), target=st.integers(1, 60), data=st.data())
-@settings(deadline=None)
 def test_pixels_that_are_not_needed_change_nothing(
     source: int, target: int, data: st.DataObject
 ) -> None:
@@ -73,7 +72,7 @@ def test_a_row_buffer_takes_every_row_once() -> None:
     scale=st.floats(0.02, 2.5),
     rows=st.integers(1, 300),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_picture_resized_in_rows_is_the_picture_resized(
     size: tuple[int, int], scale: float, rows: int
 ) -> None:
@@ -94,7 +93,7 @@ def test_a_picture_resized_in_rows_is_the_picture_resized(
     target=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_window_is_the_part_of_the_whole(
     source: tuple[int, int], target: tuple[int, int], data: st.DataObject
 ) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agmm.errors import DataError
@@ -108,7 +108,6 @@ def test_no_box_is_fine() -> None:
 COORDINATES = st.floats(-12, 12) | st.integers(-12, 12).map(float)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[COORDINATES] * 4), max_size=4))
 def test_repaired_boxes_are_in_the_picture_and_cover_what_they_touch(
     drawn: list[tuple[float, float, float, float]],

@@ -105,7 +105,7 @@ BOX = st.tuples(st.integers(0, 2), st.integers(0, 0), st.integers(3, 4), st.inte
 CLICK = st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(0, K - 1))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     clicked=st.lists(CLICK, max_size=2),
     stroked=st.lists(CLICK, max_size=2),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -68,7 +68,6 @@ def test_guesses_that_do_not_fit_are_refused(guess: np.ndarray, message: str) ->
 MASKS = hnp.arrays(np.uint8, SIZE, elements=st.sampled_from([0, 1, 2, 255]))
 
 
-@settings(deadline=None)
 @given(MASKS, hnp.arrays(bool, (K, *SIZE)), st.lists(MASKS, max_size=4))
 def test_against_a_slow_loop(
     seeds: np.ndarray, candidates: np.ndarray, guesses: list[np.ndarray]

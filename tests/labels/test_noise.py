@@ -64,7 +64,7 @@ def test_where_there_is_no_other_class_a_click_cannot_be_wrong() -> None:
     assert still.xy.shape == (0, 2)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     corners=st.lists(
         st.tuples(st.integers(0, 19), st.integers(0, 29), st.integers(1, 20), st.integers(1, 30)),

@@ -18,7 +18,7 @@ MASKS = hnp.arrays(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(mask=MASKS)
 def test_pieces_cover_every_class_once(mask: MaskArray) -> None:
     drawn = np.full_like(mask, IGNORE_INDEX)
@@ -53,7 +53,7 @@ def test_crumbs_are_left_out_unless_their_class_has_nothing_larger() -> None:
     np.testing.assert_array_equal(without_crumbs(mask, 9), expected)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(mask=MASKS, min_pixels=st.integers(1, 20))
 def test_no_class_is_lost(mask: MaskArray, min_pixels: int) -> None:
     seen = without_crumbs(mask, min_pixels)

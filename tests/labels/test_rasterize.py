@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agmm.errors import ContradictionError, DataError, InputError
@@ -131,7 +131,6 @@ def test_boxes_mix_with_all_other_forms() -> None:
         assert by_pixel(annotations) == [[1], [1, 4], [1, 4], [1]]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 6), st.integers(0, 4), st.integers(0, 3)),

@@ -116,7 +116,6 @@ def test_class_254_is_a_class_like_any_other() -> None:
     assert resize_seeds(seeds, 1, 2).tolist() == [[254, 0]]
 
 
-@settings(deadline=None)
 @given(SIZES, SIZES, st.data())
 def test_a_single_click_survives(
     old: tuple[int, int], new: tuple[int, int], data: st.DataObject
@@ -132,7 +131,6 @@ def test_a_single_click_survives(
     assert (np.abs((hit + 0.5) / new - centre) <= 1 / np.minimum(old, new)).all()
 
 
-@settings(deadline=None)
 @given(sparse_maps() | dense_maps(), SIZES)
 def test_every_class_survives_if_there_is_room_for_all(
     seeds: np.ndarray, new: tuple[int, int]
@@ -148,7 +146,7 @@ def test_every_class_survives_if_there_is_room_for_all(
     assert len(classes_of(resize_seeds(seeds, *new))) == room
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sparse_maps(16) | dense_maps(), st.tuples(st.integers(1, 24), st.integers(1, 24)))
 def test_the_result_is_that_of_the_slow_loop(seeds: np.ndarray, new: tuple[int, int]) -> None:
     H, W = seeds.shape
@@ -168,7 +166,6 @@ def test_the_result_is_that_of_the_slow_loop(seeds: np.ndarray, new: tuple[int, 
         assert np.array_equal(resized, grown)
 
 
-@settings(deadline=None)
 @given(sparse_maps() | dense_maps())
 def test_the_same_size_changes_nothing(seeds: np.ndarray) -> None:
     resized = resize_seeds(seeds, *seeds.shape)
@@ -176,7 +173,6 @@ def test_the_same_size_changes_nothing(seeds: np.ndarray) -> None:
     assert not np.shares_memory(resized, seeds)
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.bool_, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))), SIZES
 )

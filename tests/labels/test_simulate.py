@@ -56,7 +56,7 @@ def test_strokes_stay_in_their_class_and_every_piece_has_one(seed: int, width: i
     assert all((strokes[piece] == value).any() for value, piece in pieces(mask))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     mask=hnp.arrays(
         np.uint8,
@@ -172,7 +172,7 @@ def test_clicks_come_row_by_row() -> None:
     assert points.xy[:, ::-1].tolist() == sorted(points.xy[:, ::-1].tolist())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     mask=hnp.arrays(
         np.uint8,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -135,7 +135,6 @@ def test_only_labels_of_one_picture_are_merged() -> None:
         merge(supervision([[255]], [0]), other)
 
 
-@settings(deadline=None)
 @given(supervisions(size=(3, 4)), supervisions(size=(3, 4)))
 def test_the_order_of_a_merge_does_not_matter(a: Supervision, b: Supervision) -> None:
     try:
@@ -148,7 +147,6 @@ def test_the_order_of_a_merge_does_not_matter(a: Supervision, b: Supervision) ->
     assert same(merge(merged, a), merged)
 
 
-@settings(deadline=None)
 @given(supervisions(), st.data())
 def test_a_crop_is_its_window(s: Supervision, data: st.DataObject) -> None:
     H, W = s.seeds.shape
@@ -169,7 +167,6 @@ def test_a_window_outside_is_refused(window: tuple[int, int, int, int]) -> None:
         crop(supervision([[255, 0], [255, 0]], [0]), *window)
 
 
-@settings(deadline=None)
 @given(supervisions())
 def test_two_flips_change_nothing(s: Supervision) -> None:
     flipped = hflip(s)
@@ -179,7 +176,6 @@ def test_two_flips_change_nothing(s: Supervision) -> None:
     assert same(hflip(flipped), s)
 
 
-@settings(deadline=None)
 @given(supervisions(max_side=24), st.integers(1, 40), st.integers(1, 40))
 def test_resizing_keeps_seeds_among_their_candidates(
     s: Supervision, height: int, width: int
@@ -190,7 +186,6 @@ def test_resizing_keeps_seeds_among_their_candidates(
     assert bool((resized.seeds != 255).any()) == bool((s.seeds != 255).any())
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_click_survives_whatever_is_done_to_the_picture(data: st.DataObject) -> None:
     H, W = data.draw(st.integers(1, 64)), data.draw(st.integers(1, 64))

@@ -145,7 +145,7 @@ def test_several_components_are_a_mean_of_gaussians() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**31), cells=st.integers(3, 30), parts=st.integers(1, 5))
 def test_equipartition_shares_the_cells_equally(seed: int, cells: int, parts: int) -> None:
     generator = torch.Generator().manual_seed(seed)

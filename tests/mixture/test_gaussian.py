@@ -102,7 +102,7 @@ def test_allowed_classes_fall_back_to_unknown_candidates() -> None:
     ]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**31), classes=st.integers(2, 30), scale=st.sampled_from([1e-3, 1.0, 1e4])
 )

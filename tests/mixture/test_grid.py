@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -104,7 +104,6 @@ def test_class_shares_equal_a_loop(pixels: tuple[int, int], cells: tuple[int, in
     np.testing.assert_allclose(class_shares(found), expected.reshape(2, 3, -1))
 
 
-@settings(deadline=None)
 @given(
     pixels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     cells=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -140,7 +140,7 @@ def test_any_strides(
 
 
 @BOTH
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), candidates=st.sampled_from(["all", "image", "pixel"]))
 def test_posterior_sums_to_one_over_the_candidates(
     build: Build, seed: int, candidates: str

@@ -79,7 +79,7 @@ def test_posterior_is_scikit_learn() -> None:
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), dimensions=st.integers(1, 6), classes=st.integers(2, 5))
 def test_likelihood_never_falls(seed: int, dimensions: int, classes: int) -> None:
     features = two_heaps(dimensions, seed)
@@ -96,7 +96,7 @@ def test_likelihood_never_falls(seed: int, dimensions: int, classes: int) -> Non
     assert (np.diff(bounds) >= -1e-9).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), dimensions=st.integers(1, 6))
 def test_likelihood_never_falls_in_the_objective_without_seeds(seed: int, dimensions: int) -> None:
     # Step size 1 and no prior of the network: each training step is one iteration of EM.

@@ -45,7 +45,7 @@ def test_nothing_ruled_out() -> None:
     assert (absent == 0).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**31), scale=st.sampled_from([0.1, 3.0, 30.0]), part=st.integers(1, 40),
     whole=st.booleans(),

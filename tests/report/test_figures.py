@@ -56,7 +56,7 @@ def test_a_class_without_a_color_is_refused() -> None:
 
 
 @given(alpha=st.floats(0, 1), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_overlay_lies_between_picture_and_color(alpha: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (4, 5, 3), np.uint8)

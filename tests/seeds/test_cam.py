@@ -176,7 +176,7 @@ def test_refinement_against_a_slow_loop() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_refinement_stays_within_the_maps(
     seed: int, height: int, width: int, iterations: int
 ) -> None:
@@ -230,7 +230,6 @@ def test_no_map_is_background_or_nothing() -> None:
     background=st.floats(0, 0.29),
     margin=st.floats(0, 1),
 )
-@settings(deadline=None)
 def test_stricter_thresholds_only_take_seeds_away(
     seed: int, n: int, foreground: float, background: float, margin: float
 ) -> None:

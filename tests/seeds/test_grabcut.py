@@ -140,7 +140,7 @@ def scenes(draw: st.DrawFn) -> tuple[np.ndarray, Boxes]:
 
 
 @given(scenes())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_seeds_lie_in_boxes_of_their_class(scene: tuple[np.ndarray, Boxes]) -> None:
     image, given_boxes = scene
 
@@ -156,7 +156,7 @@ def test_seeds_lie_in_boxes_of_their_class(scene: tuple[np.ndarray, Boxes]) -> N
 
 
 @given(scenes(), st.randoms())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_same_seeds_in_any_order_and_on_any_thread(
     scene: tuple[np.ndarray, Boxes], random: object
 ) -> None:
