@@ -84,11 +84,12 @@ def loading_rate(views: TrainingViews, batch_size: int, batches: int, workers: i
     loader = iter(DataLoader(views, batch_sampler=positions, num_workers=workers))
     for _ in range(first):
         next(loader)
-    mib = shared_memory()
     start = time.perf_counter()
-    for _ in loader:
-        pass
-    wall = time.perf_counter() - start  # the loader has waited for its processes to end
+    for _ in range(batches):
+        next(loader)
+    wall = time.perf_counter() - start
+    mib = shared_memory()  # not before: it takes time, in which batches are made
+    assert not list(loader)  # which waits for its processes to end, so that their time counts
     return Rate(batches * batch_size / wall, total / (processor_seconds() - processor), mib)
 
 
