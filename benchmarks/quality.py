@@ -10,11 +10,12 @@ a run in it that was made with other options is an error. Every run is a process
 (``agmm train``), with its output in ``OUT/RUN.log``. Two tables, of mean and standard deviation and
 of the IoU of every class, go to standard output and to ``OUT/tables.md``. The raw results go to
 ``benchmarks/results/RECIPE.json`` (``RECIPE-VARIANTS.json`` for variants) when the whole grid was
-asked for, or to ``--results FILE``. So several processes can share the work, by labels, methods or
-seeds; the whole command then collects what they did.
+asked for, or to ``--results FILE``, with the mIoU of every validation. So several processes can
+share the work, by labels, methods or seeds; the whole command then collects what they did.
 """
 
 import argparse
+import csv
 import json
 import re
 import signal
@@ -209,8 +210,19 @@ def result_of(grid: Grid, cell: Cell) -> dict[str, Any]:
         "threads": environment["cpu_threads"],
         "torch": environment["packages"]["torch"],
         "git_revision": environment["git_revision"],
+        "val_miou": curve_of(folder),
         "iou": metrics["last"]["iou"],
     }
+
+
+def curve_of(folder: Path) -> dict[str, float]:
+    """Validation mIoU by the number of steps; a run that was continued has several logs."""
+    found = {}
+    for log in sorted(folder.glob("logs/csv/*/metrics.csv")):
+        with log.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("val/miou")]
+        found.update({str(int(row["step"]) + 1): float(row["val/miou"]) for row in rows})
+    return found
 
 
 def by_row(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -130,6 +130,17 @@ def test_the_raw_results_say_how_they_were_made(
     assert run["peak_memory_mib"] == 103
 
 
+def test_the_curve_of_a_continued_run_is_that_of_all_its_parts(
+    quality: Any, tmp_path: Path
+) -> None:
+    assert quality.curve_of(tmp_path) == {}
+    parts = ("step,val/miou,train/loss\n9,,0.5\n9,0.25,\n19,0.3,\n", "step,val/miou\n29,0.5\n")
+    for name, text in zip(("version_0", "version_1"), parts, strict=True):
+        (tmp_path / "logs/csv" / name).mkdir(parents=True)
+        (tmp_path / "logs/csv" / name / "metrics.csv").write_text(text)
+    assert quality.curve_of(tmp_path) == {"10": 0.25, "20": 0.3, "30": 0.5}
+
+
 def test_a_second_call_runs_nothing_and_tells_the_same(
     quality: Any, recipe: Path, tiny_data: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -290,3 +301,5 @@ def test_two_real_trainings_and_their_table(
     assert [run["miou"] for run in raw] == pytest.approx([x / 100, y / 100], abs=1e-4)
     assert raw[0]["peak_memory_mib"] == round(a["peak_memory_bytes"] / 2**20)
     assert raw[0]["iou"].keys() == {"sky", "wall", "road"}
+    assert list(raw[0]["val_miou"]) == ["1", "2"]  # validated after every step
+    assert raw[0]["val_miou"]["2"] == raw[0]["miou"]
