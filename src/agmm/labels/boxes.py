@@ -118,7 +118,7 @@ def covered(boxes: Boxes, size: tuple[int, int]) -> tuple[Window, ...]:
 def unboxed_classes(annotations: Sequence[Annotation], background: int | None) -> tuple[int, ...]:
     """Give the classes that the tags of a picture name and none of its boxes is of.
 
-    Objects of these are somewhere, so that what lies outside of the boxes is not all background.
+    Objects of these may lie anywhere, so that outside of the boxes is not all background.
 
     Args:
         annotations: What was given for the picture.

@@ -18,8 +18,8 @@ def draw_all(
 ) -> list[tuple[Annotation, MaskArray]]:
     """Draw every annotation of one picture, each as `draw` does, but for boxes beside tags.
 
-    Where the tags name a class that has no box, objects of it are somewhere outside of the boxes:
-    then the boxes draw nothing, no background either.
+    Where the tags name a class that has no box, objects of it may lie anywhere: then the boxes draw
+    nothing, no background either.
 
     Args:
         annotations: What was given for the picture; each form at most once.
