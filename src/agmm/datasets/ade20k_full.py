@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, read_beside, require_size
+from agmm.datasets.beside import Label, joined, read_beside, require_size
 from agmm.datasets.classes import Classes, read_classes, voc_colors
 from agmm.datasets.listing import list_files
 from agmm.datasets.masks import read_pixels
@@ -31,7 +31,6 @@ from agmm.datasets.records import Dataset
 from agmm.datasets.text import read_json, read_text, shown
 from agmm.errors import DataError
 from agmm.labels.annotations import DenseMask
-from agmm.labels.forms import Form
 
 _SPLITS = ("training", "validation")
 _NO_PICTURE = re.compile(r".*_(seg|parts_\d+)")
@@ -88,11 +87,12 @@ def read_ade20k_full(root: Path) -> Dataset:
     if not images:
         raise DataError(f"{base / _SPLITS[0]}: there are no pictures in it. Put them there.")
     classes = _classes(root, [file for _, file in segmented.values()])
-    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
-    labels["dense"] = {
+    labels = read_beside(root, classes)
+    own = {
         name: Label(mask, partial(read_objects_mask, mask, file, classes.names))
         for name, (mask, file) in segmented.items()
     }
+    labels["dense"] = joined(labels["dense"], own)
     return assembled(root, classes, images, labels, splits_known=True)
 
 

@@ -125,11 +125,12 @@ def read_cityscapes(root: Path) -> Dataset:
     flat = not any("/" in path for path in pictures)
     splits = None if flat else {path.partition("/")[0] for path in pictures}
     fine, coarse = (_list_labels(root, folder, splits) for folder in ("gtFine", "gtCoarse"))
-    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, CITYSCAPES))
+    labels = read_beside(root, CITYSCAPES)
     labels["blocks"] = joined(
         labels["blocks"], {name: _label(file, "blocks") for name, file in coarse.items()}
     )
-    labels["dense"] = {n: _label(file, "dense") for n, file in {**coarse, **fine}.items()}
+    dense = {name: _label(file, "dense") for name, file in {**coarse, **fine}.items()}
+    labels["dense"] = joined(labels["dense"], dense)
     images = split_by_folders(
         {f"train/{name}": file for name, file in pictures.items()} if flat else pictures
     )

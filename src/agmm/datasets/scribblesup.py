@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, joined, list_index_pngs, read_beside
+from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, read_classes, voc_colors
 from agmm.datasets.listing import list_files
 from agmm.datasets.places import find_picture
@@ -21,7 +21,6 @@ from agmm.datasets.records import Dataset
 from agmm.datasets.strokes import read_strokes
 from agmm.datasets.voc import VOC_CLASSES
 from agmm.errors import DataError
-from agmm.labels.forms import Form
 
 _SIGN = (b"<annotation", b"<polygon>", b"<tag>", b"<X>")
 
@@ -79,10 +78,7 @@ def read_scribblesup(root: Path) -> Dataset:
     classes = (
         read_classes(path) if path.is_file() else Classes(VOC_CLASSES, voc_colors(len(VOC_CLASSES)))
     )
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(root / "masks", "dense", classes),
-    }
+    labels = read_beside(root, classes)
     strokes = {name: Label(f, partial(read_strokes, f, classes)) for name, f in files.items()}
     labels["scribbles"] = joined(labels["scribbles"], strokes)
     return assembled(root, classes, images, labels, splits_known=True)

@@ -6,14 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import (
-    Label,
-    add_label,
-    colored_by_masks,
-    joined,
-    list_index_pngs,
-    read_beside,
-)
+from agmm.datasets.beside import Label, add_label, colored_by_masks, joined, read_beside
 from agmm.datasets.classes import VOID_COLOR, Classes, Color, read_classes, voc_colors
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, read_drawn
@@ -103,10 +96,7 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             f"{root}: none of the {len(pictures)} pictures is there{first}. Put the pictures into"
             f" {root / 'images'}, or beside the file that names them."
         )
-    beside = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(root / "masks", "dense", classes),
-    }
+    beside = read_beside(root, classes)
     own: dict[Form, dict[str, Label]] = {form: {} for form in FORMS}
     for picture in pictures:
         key = f"{picture.split}/{picture.name}"
@@ -117,7 +107,7 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
                 else Label(given.file, partial(read_drawn, given, classes))
             )
             add_label(own[form], key, label)
-    labels = {form: joined(beside.get(form, {}), own[form]) for form in FORMS}
+    labels = {form: joined(beside[form], own[form]) for form in FORMS}
     return assembled(root, classes, images, labels, splits_known=True)
 
 
