@@ -59,7 +59,8 @@ def read_scribblesup(root: Path) -> Dataset:
         The records, all in the split "train", sorted by name.
 
     Raises:
-        DataError: No picture is there, two labels of one form for one picture, or bad classes.
+        DataError: No picture is there, or two for one file; two labels of one form for one picture,
+            or bad classes.
     """
     files = {n: f for n, f in list_files(root, (".xml",)).items() if "/" not in n}
     images: dict[Key, Path] = {}
