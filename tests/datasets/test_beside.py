@@ -15,7 +15,7 @@ from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Points, Tags
 from tests.datasets.reading import mask, masks
-from tests.datasets.samples import Sample, tiny_samples
+from tests.datasets.samples import lay, tiny_samples
 
 Draw = Callable[..., Path]
 
@@ -131,12 +131,6 @@ def test_names_that_lead_elsewhere_open_nothing(tiny: Path) -> None:
 
 SAMPLES = {sample.name: sample for sample in tiny_samples()}
 CITY = "bonn/bonn_000000_000000"
-
-
-def lay(sample: Sample, root: Path) -> None:
-    for name, content in sample.files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
 
 
 @pytest.mark.parametrize(

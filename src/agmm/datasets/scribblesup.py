@@ -9,13 +9,14 @@
 Every picture is ``train``. Beside any other layout the strokes lie in ``scribblesup/``.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
 from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, read_classes, voc_colors
-from agmm.datasets.listing import list_files
+from agmm.datasets.listing import list_files, list_unused
 from agmm.datasets.places import find_picture
 from agmm.datasets.records import Dataset
 from agmm.datasets.strokes import read_strokes
@@ -56,7 +57,7 @@ def read_scribblesup(root: Path) -> Dataset:
         root: The data set's folder.
 
     Returns:
-        The records, all in the split "train", sorted by name.
+        The records, all in the split "train", sorted by name; pictures without a file are unused.
 
     Raises:
         DataError: No picture is there, or two for one file; two labels of one form for one picture,
@@ -82,4 +83,5 @@ def read_scribblesup(root: Path) -> Dataset:
     labels = read_beside(root, classes)
     strokes = {name: Label(f, partial(read_strokes, f, classes)) for name, f in files.items()}
     labels["scribbles"] = joined(labels["scribbles"], strokes)
-    return assembled(root, classes, images, labels, splits_known=True)
+    dataset = assembled(root, classes, images, labels, splits_known=True)
+    return replace(dataset, unused=list_unused(root, images.values()))
