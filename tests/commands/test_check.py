@@ -10,6 +10,7 @@ from PIL import Image
 from agmm.cli import main
 from agmm.commands.check import check
 from agmm.errors import ConfigError
+from tests.datasets.samples import lay, tiny_samples
 
 
 @pytest.fixture
@@ -50,6 +51,22 @@ def test_contradictions_are_listed_with_file_pixel_and_both_sources(
     assert "images/train/a.png: the box round the pixel x=" in printed.out
     assert "is class 1 in boxes, which the tags do not name" in printed.out
     assert "1 fault in 1 file" in printed.err
+
+
+def test_pictures_that_no_label_file_names_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [sample] = (sample for sample in tiny_samples() if sample.name == "labelme-web")
+    lay(sample, tmp_path)
+    for name in "cb":
+        Image.new("RGB", (4, 3)).save(tmp_path / f"Images/{name}.png")
+
+    assert main(["check", str(tmp_path), "--json", str(tmp_path / "found.json")]) == 0
+
+    told = f"2 pictures are in no file of labels and not used, e.g. {tmp_path}/Images/b.png"
+    assert f"warning: {told}" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert any(warning.startswith(told) for warning in found["warnings"])
 
 
 def test_a_tag_without_a_box_is_a_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

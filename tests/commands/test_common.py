@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,17 @@ def test_pictures_with_an_empty_label_are_told(
     usable_dataset(read_dataset(root), {"train": ("points",)}, skip_bad=False, console=console)
 
     assert "train: 1 picture has an empty label, e.g. c" in console.export_text()
+
+
+def test_pictures_that_no_label_file_names_are_told(
+    tiny_data: Path, tmp_path: Path, console: Console
+) -> None:
+    dataset = replace(read_dataset(tiny_data), unused=(tmp_path / "x.png",))
+
+    usable_dataset(dataset, {"train": ("points",)}, skip_bad=False, console=console)
+
+    told = f"1 picture is in no file of labels and not used, e.g. {tmp_path}/x.png"
+    assert told in console.export_text()
 
 
 def test_tracked_gives_every_item_and_is_silent_on_a_pipe(console: Console) -> None:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -82,6 +83,13 @@ class Sample:
     def name(self) -> str:
         """What no other sample is called."""
         return f"{self.format} {self.variant}".rstrip()
+
+
+def lay(sample: Sample, root: Path) -> None:
+    """Write a data set."""
+    for name, content in sample.files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
 
 
 def picture(suffix: str = "png", values: object = None, mode: str | None = None) -> bytes:

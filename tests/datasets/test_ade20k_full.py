@@ -81,6 +81,26 @@ def test_two_folders_of_one_split_are_refused(ade: Path, draw: Draw) -> None:
         read_dataset(ade)
 
 
+@pytest.mark.parametrize("place", ["training", "images/training", "images/ADE/train"])
+def test_folders_of_one_split_in_two_places_are_refused(ade: Path, draw: Draw, place: str) -> None:
+    """Also where the second has pictures only."""
+    [folder] = (path for path in ade.rglob("training"))
+    draw(f"{place}/c.jpg")
+    if ade / place == folder:
+        assert {record.name for record in read_dataset(ade).split("train")} == {"street/a", "c"}
+        return
+    both = "|".join(f"{a} and {b}" for a, b in ((folder, ade / place), (ade / place, folder)))
+    with pytest.raises(DataError, match=f"^({both}): both are the split 'train'"):
+        read_dataset(ade)
+
+
+def test_splits_may_lie_in_several_places(ade: Path, draw: Draw) -> None:
+    draw("images/test/c.jpg")
+    dataset = read_dataset(ade)
+    found = {split: [record.name for record in dataset.split(split)] for split in dataset.splits}
+    assert found == {"train": ["street/a"], "val": ["b"], "test": ["c"]}
+
+
 def test_blue_grows_with_the_number_of_the_object(tmp_path: Path, draw: Draw) -> None:
     draw("training/a.jpg")
     (tmp_path / "training/a_atr.txt").write_text(ATR)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agmm.datasets.assembly import in_known_splits
 from agmm.datasets.beside import Label
@@ -13,6 +14,8 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Unmatched
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Points, Tags
+from tests.datasets.reading import mask, masks
+from tests.datasets.samples import lay, tiny_samples
 
 Draw = Callable[..., Path]
 
@@ -124,3 +127,81 @@ def test_names_that_lead_elsewhere_open_nothing(tiny: Path) -> None:
     (tiny / "tags.csv").write_text("image,tags\n../secret,sky\n")
     with pytest.raises(DataError, match=r"tags.csv, line 2: the name '../secret' leads out of"):
         read_dataset(tiny)
+
+
+SAMPLES = {sample.name: sample for sample in tiny_samples()}
+CITY = "bonn/bonn_000000_000000"
+
+
+@pytest.mark.parametrize(
+    ("sample", "own", "name"),
+    [
+        ("voc", "SegmentationClass/a.png", "a"),
+        ("voc sbd", "SegmentationClassAug/b.png", "b"),
+        ("cityscapes", f"gtFine/train/{CITY}_gtFine_labelIds.png", CITY),
+        ("ade20k", "annotations/training/ADE_train_1.png", "ADE_train_1"),
+        ("ade20k-full 2017", "training/street/a_seg.png", "street/a"),
+        ("camvid", "trainannot/a.png", "a"),
+        ("camvid lists", "trainannot/a.png", "a"),
+        ("camvid colours", "LabeledApproved_full/a_L.png", "a"),
+        ("mmseg", "ann_dir/train/a.png", "a"),
+        ("datumaro", "train/masks/a.png", "a"),
+        ("tel", "val/label/b.png", "b"),
+        ("coco", "annotations/instances_train.json", "a"),
+    ],
+)
+@pytest.mark.parametrize("split", ["", "training/"])
+def test_a_second_mask_of_a_picture_is_refused(
+    tmp_path: Path, draw: Draw, sample: str, own: str, name: str, split: str
+) -> None:
+    """Also beside layouts with masks of their own."""
+    lay(SAMPLES[sample], tmp_path)
+    split = split.replace("training", "valid") if sample == "tel" else split
+    beside = draw(f"masks/{split}{name}.png", [[0, 1, 1, 255]] * 3)
+    with pytest.raises(DataError, match="two labels of") as caught:
+        read_dataset(tmp_path, format=SAMPLES[sample].format)
+    assert str(tmp_path / own) in str(caught.value)
+    assert str(beside) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sample", "picture", "name"),
+    [
+        ("voc", "JPEGImages/b.png", "b"),
+        ("cityscapes", "leftImg8bit/test/bonn/b_leftImg8bit.png", "bonn/b"),
+        ("ade20k", "images/testing/b.png", "b"),
+        ("ade20k-full 2021", "images/ADE/testing/b.jpg", "b"),
+        ("camvid", "test/b.png", "b"),
+        ("mmseg", "img_dir/test/b.png", "b"),
+        ("datumaro", "test/images/b.png", "b"),
+        ("tel", "test/image/b.png", "b"),
+    ],
+)
+def test_masks_may_lie_beside_every_layout(
+    tmp_path: Path, draw: Draw, sample: str, picture: str, name: str
+) -> None:
+    """For pictures that have no mask where the layout puts them."""
+    lay(SAMPLES[sample], tmp_path)
+    draw(picture)
+    if sample == "voc":
+        (tmp_path / "ImageSets/Segmentation/test.txt").write_text("b\n")
+    if sample == "datumaro":
+        meta = SAMPLES[sample].files["train/dataset_meta.json"]
+        (tmp_path / "test/dataset_meta.json").write_bytes(meta)
+    draw(f"masks/test/{name}.png", [[0, 1, 1, 255]] * 3)
+    lost = draw("masks/test/x.png", [[0] * 4] * 3)
+    dataset = read_dataset(tmp_path, format=SAMPLES[sample].format)
+    [record] = dataset.split("test")
+    assert (record.name, mask(record)) == (name, [[0, 1, 1, 255]] * 3)
+    assert Unmatched("x", lost, "dense", "test") in dataset.unmatched
+
+
+def test_masks_beside_camvid_as_published_are_no_pictures(tmp_path: Path, draw: Draw) -> None:
+    lay(SAMPLES["camvid colours"], tmp_path)
+    lost = draw("masks/b.png", [[0, 1, 1, 255]] * 3)
+    Image.open(tmp_path / "LabeledApproved_full/a_L.png").save(
+        tmp_path / "LabeledApproved_full/b_L.png"
+    )
+    dataset = read_dataset(tmp_path)
+    assert [*masks(dataset)["train"]] == ["a"]
+    assert Unmatched("b", lost, "dense", None) in dataset.unmatched

@@ -156,6 +156,65 @@ def test_a_mask_without_a_picture_is_reported(city: Path, draw: Draw) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "gtFine/train/aa/a_gtFine_labelids.png",
+        "gtFine/train/aa/a_gtFine_trainIds.tif",
+        "gtFine/train/aa/a_mask.png",
+        "gtFine/train/aa/a.png",
+        "gtFine/train/aa/a_leftImg8bit.png",
+    ],
+)
+def test_a_mask_of_an_unknown_name_is_refused(city: Path, draw: Draw, name: str) -> None:
+    """Also if the picture had a coarse mask to fall back to; but not beside a fine one."""
+    put(draw, "train/aa/a", [[7] * 4] * 3, folder="gtCoarse")
+    file = draw(name, [[7] * 4] * 3)
+    assert set(read_dataset(city).split("train")[0].labels) == {"blocks", "dense"}
+    (city / "gtFine/train/aa/a_gtFine_labelIds.png").unlink()
+    picture = city / "leftImg8bit/train/aa/a_leftImg8bit.png"
+    with pytest.raises(DataError) as caught:
+        read_dataset(city)
+    assert str(caught.value).startswith(f"{file}: is not called as a mask of Cityscapes, and")
+    assert f"{picture} has no other in {city / 'gtFine'} (1 such file)" in str(caught.value)
+    assert "a_gtFine_labelIds.png" in str(caught.value)
+
+
+def test_a_coarse_mask_of_an_unknown_name_is_refused(city: Path, draw: Draw) -> None:
+    for name in ("a", "b"):
+        draw(f"gtCoarse/train/aa/{name}_gtCoarse_ids.png", [[7] * 4] * 3)
+    with pytest.raises(DataError, match=r"a_gtCoarse_ids\.png: is not called .*\(2 such files\)"):
+        read_dataset(city)
+
+
+@pytest.mark.parametrize("kind", ["color", "instanceTrainIds", "panoptic"])
+def test_known_companions_of_masks_are_not_read(city: Path, draw: Draw, kind: str) -> None:
+    """Also of a picture without any mask, or of none."""
+    (city / "gtFine/train/aa/a_gtFine_labelIds.png").unlink()
+    for name in "axy":
+        draw(f"gtFine/train/aa/{name}_gtFine_{kind}.png")
+    dataset = read_dataset(city)
+    assert [set(record.labels) for record in dataset.split("train")] == [set(), {"dense"}]
+    assert dataset.unmatched == ()
+
+
+def test_a_file_of_an_unknown_name_without_a_picture_is_reported(city: Path, draw: Draw) -> None:
+    x = draw("gtFine/val/bb/x_gtFine_ids.png", [[7] * 4] * 3)
+    y = draw("gtFine/y_gtFine_labelIds.png", [[7] * 4] * 3)
+    draw("gtFine/demoVideo/bb/z_gtFine_ids.png", [[7] * 4] * 3)  # a split without pictures
+    assert read_dataset(city).unmatched == (
+        Unmatched("bb/x_gtFine_ids", x, "dense", "val"),
+        Unmatched("y", y, "dense", None),
+    )
+
+
+def test_masks_of_unknown_names_beside_pictures_without_folders(tmp_path: Path, draw: Draw) -> None:
+    draw("leftImg8bit/a_leftImg8bit.png")
+    draw("gtFine/a_gtFine_labels.png", [[7] * 4] * 3)
+    with pytest.raises(DataError, match=r"a_gtFine_labels\.png: is not called as a mask"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
         (

@@ -298,6 +298,32 @@ def test_two_pictures_of_one_name_are_refused(coco: Path, draw: Draw, kind: str)
         read_dataset(coco, format=f"coco-{kind}")
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("images/train/a.png", "train/a.png"),
+        ("images/a.png", "a.png"),
+        ("a.png", "annotations/a.png"),
+    ],
+)
+def test_one_picture_in_two_folders_is_refused(
+    coco: Path, draw: Draw, first: str, second: str
+) -> None:
+    shutil.rmtree(coco / "images")
+    for name in (first, second):
+        draw(name, size=(4, 6))
+    with pytest.raises(DataError, match=f"{first} and .*{second}: two files of one name"):
+        read_dataset(coco)
+
+
+def test_the_folder_of_the_split_says_which_picture_is_meant(coco: Path, draw: Draw) -> None:
+    """One of another split may lie in images/ itself."""
+    draw("images/a.png", size=(4, 6))
+    write(coco, BASE, "instances_val")
+    images = {s: records[0].image for s, records in read_dataset(coco).splits.items()}
+    assert images == {"train": coco / "images/train/a.png", "val": coco / "images/a.png"}
+
+
 def test_classes_txt_and_tags_csv_come_first(coco: Path) -> None:
     (coco / "classes.txt").write_text("dog\ncat\n")
     (coco / "tags.csv").write_text("image,tags\na.png,cat\n")
@@ -440,6 +466,35 @@ def segments(**values: object) -> dict[str, Any]:
     segment = {"id": 258, "category_id": 90, "bbox": [0, 0, 2, 3], "iscrowd": 0, **values}
     own = {"image_id": 7, "file_name": "a.png", "segments_info": [segment]}
     return changed("annotations", to=[own])
+
+
+@pytest.mark.parametrize(
+    ("file", "png", "picture"),
+    [
+        ("annotations/panoptic_train.json", "annotations/a.png", "images/a.png"),
+        ("panoptic_train.json", "a.png", "images/a.png"),
+        ("panoptic_train.json", "panoptic_train/a.png", "a.png"),
+    ],
+)
+def test_pictures_and_panoptic_pngs_are_told_apart(
+    tmp_path: Path, draw: Draw, file: str, png: str, picture: str
+) -> None:
+    """Either may lie beside the JSON file."""
+    write(tmp_path, segments(), "panoptic_train").rename(tmp_path / file)
+    draw(picture, size=(4, 6))
+    draw(png, [[(2, 1, 0)] * 6] * 4)
+    [record] = read_dataset(tmp_path).split("train")
+    assert record.image == tmp_path / picture
+    assert said(record)["dense"] == ["111111"] * 4
+
+
+def test_two_panoptic_pngs_of_one_picture_are_refused(coco: Path, draw: Draw) -> None:
+    write(coco, segments(), "panoptic_train")
+    for folder in ("annotations/panoptic_train", "panoptic_train"):
+        draw(f"{folder}/a.png", [[(2, 1, 0)] * 6] * 4)
+    read = read_dataset(coco).split("train")[0].labels["dense"]
+    with pytest.raises(DataError, match=r"panoptic_train/a\.png: two files of one name"):
+        read()
 
 
 def test_panoptic_ids_are_red_green_blue(coco: Path, draw: Draw) -> None:

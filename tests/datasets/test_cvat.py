@@ -246,6 +246,25 @@ def test_a_bad_file_is_one_clear_error(cvat: Path, body: str, message: str) -> N
         read_cvat(cvat)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "more"),
+    [
+        ("images/a.jpg", "a.jpg", ""),
+        ("images/task/a.jpg", "task/a.jpg", ""),
+        ("images/monday/a.jpg", "monday/a.jpg", 'subset="monday"'),
+        ("images/a.jpg", "a.jpg", 'subset="monday"'),
+    ],
+)
+def test_one_picture_in_two_folders_is_refused(
+    tmp_path: Path, draw: Draw, first: str, second: str, more: str
+) -> None:
+    for name in (first, second):
+        draw(name, size=(6, 10))
+    write(tmp_path, image('<tag label="cat"/>', more=more), name="task")
+    with pytest.raises(DataError, match=f"{first} and .*{second}: two files of one name"):
+        read_cvat(tmp_path)
+
+
 def test_two_pictures_of_one_name_are_refused(cvat: Path, draw: Draw) -> None:
     draw("images/a.png", size=(6, 10))
     write(cvat, image('<tag label="cat"/>') + image("", "a.png"))

@@ -252,3 +252,15 @@ def test_a_bad_result_is_told_when_it_is_read(studio: Path, bad: Any, message: s
         labels[form]()
     assert str(studio / "export.json") in str(caught.value)
     assert isinstance(labels["tags"](), Tags)
+
+
+def test_one_picture_in_two_folders_is_refused(studio: Path, draw: Draw) -> None:
+    draw("a.png", size=(3, 5))
+    with pytest.raises(DataError, match=r"images/a\.png and .*a\.png: two files of one name"):
+        read_dataset(studio)
+
+
+def test_the_name_of_an_upload_says_which_picture_is_meant(studio: Path, draw: Draw) -> None:
+    """Another one may have the name without the letters."""
+    file = draw("0123abcd-a.png", size=(3, 5))
+    assert read_dataset(studio).split("train")[0].image == file

@@ -36,7 +36,7 @@ def test_no_name_leads_out(name: str, below: str) -> None:
     assert (root / found).is_relative_to(root)
 
 
-def test_the_first_place_and_any_suffix_count(tmp_path: Path) -> None:
+def test_any_place_and_any_suffix_count(tmp_path: Path) -> None:
     for name in ("b/x.jpg", "frame_000001.PNG", "c/y.1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -44,6 +44,36 @@ def test_the_first_place_and_any_suffix_count(tmp_path: Path) -> None:
     assert find_picture(tmp_path, ["frame_000001"], "") == tmp_path / "frame_000001.PNG"
     assert find_picture(tmp_path, ["c/y.1"], "") == tmp_path / "c/y.1"
     assert find_picture(tmp_path, ["b", "x" * 3000, "b/x.jpg/z"], "") is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tried"),
+    [
+        ("a.jpg", "b/a.jpg", ["a.jpg", "b/a.jpg"]),
+        ("b/a.jpg", "a.jpg", ["c/a.jpg", "b/a.jpg", "a.jpg"]),
+        ("a.jpg", "a.png", ["a"]),
+        ("a", "a.PNG", ["a"]),
+        ("b/a.tif", "c/a.jpg", ["b/a", "c/a"]),
+    ],
+)
+def test_two_files_that_may_be_meant_are_refused(
+    tmp_path: Path, first: str, second: str, tried: list[str]
+) -> None:
+    for name in (first, second):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError) as caught:
+        find_picture(tmp_path, tried, "a.xml")
+    assert str(caught.value).startswith(f"{tmp_path / first} and {tmp_path / second}: two files")
+    assert "meant by a.xml" in str(caught.value)
+
+
+def test_one_file_by_two_names_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").touch()
+    (tmp_path / "JPEGImages").symlink_to(tmp_path / "images")
+    tried = ["JPEGImages/a.jpg", "images/a", "./images/a.jpg"]
+    assert find_picture(tmp_path, tried, "") == tmp_path / "JPEGImages/a.jpg"
 
 
 def test_links_inside_of_the_folder_are_fine(tmp_path: Path) -> None:

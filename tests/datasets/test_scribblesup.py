@@ -118,6 +118,13 @@ def test_a_bad_file_is_one_clear_error(strokes: Path, text: str, message: str) -
         read()
 
 
+@pytest.mark.parametrize("second", ["JPEGImages/a.jpg", "images/a.png", "a.png"])
+def test_one_picture_in_two_places_is_refused(strokes: Path, draw: Draw, second: str) -> None:
+    draw(second, size=(6, 10))
+    with pytest.raises(DataError, match=rf"/a\.jpg and .*{second}: two files of one name"):
+        read_dataset(strokes)
+
+
 def test_strokes_without_a_picture_are_unmatched(strokes: Path) -> None:
     write(strokes, stroke("cat", (1, 1)), "b")
     [unmatched] = read_dataset(strokes).unmatched

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agmm.commands.common import empty_labels
+from agmm.commands.common import empty_labels, unused_pictures
 from agmm.datasets.check import FormCounts, Report
 from agmm.datasets.records import Dataset, Skipped
 from agmm.datasets.text import counted
@@ -61,6 +61,11 @@ def warnings_of(dataset: Dataset, report: Report) -> list[str]:
                 f" {names[0]}: what is outside of the boxes is not taken for background there."
                 " Add the boxes, if they were forgotten."
             )
+    if dataset.unused:
+        found.append(
+            f"{unused_pictures(dataset.unused)}. Name them in one, also without any label, if they"
+            " were forgotten."
+        )
     if "train" not in dataset.splits:
         found.append("there is no split train, so that nothing can be trained")
     if "val" in dataset.splits and "dense" not in report.counts["val"]:

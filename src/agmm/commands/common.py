@@ -139,6 +139,25 @@ def empty_labels(names: Sequence[str]) -> str:
     return f"{counted(len(names), 'picture')} {have} an empty label, e.g. {names[0]}"
 
 
+def unused_pictures(files: Sequence[Path]) -> str:
+    """Say how many pictures no file of labels names.
+
+    Args:
+        files: The pictures, at least one.
+
+    Returns:
+        How many, with the first one.
+
+    Example:
+        >>> unused_pictures([Path("images/a.jpg")])
+        '1 picture is in no file of labels and not used, e.g. images/a.jpg'
+    """
+    are = "is" if len(files) == 1 else "are"
+    return (
+        f"{counted(len(files), 'picture')} {are} in no file of labels and not used, e.g. {files[0]}"
+    )
+
+
 def usable_dataset(
     dataset: Dataset,
     required: Required,
@@ -171,6 +190,8 @@ def usable_dataset(
                 markup=False,
                 soft_wrap=True,
             )
+    if usable.unused:
+        console.print(unused_pictures(usable.unused), markup=False, soft_wrap=True)
     for repair in usable.repaired:
         console.print(f"repaired {repair.file}: {repair.reason}", markup=False, soft_wrap=True)
     for skipped in usable.skipped:

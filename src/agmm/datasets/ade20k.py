@@ -14,13 +14,12 @@ from itertools import chain
 from pathlib import Path
 
 from agmm.datasets.assembly import assembled
-from agmm.datasets.beside import Label, read_beside
+from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, read_classes, voc_colors
 from agmm.datasets.folder import in_usual_splits, pictures_by_split
 from agmm.datasets.listing import list_files
 from agmm.datasets.recoding import Coding, read_coded
 from agmm.datasets.records import Dataset
-from agmm.labels.forms import Form
 
 # The first name of each class in objectInfo150, which does not tell spaces from commas.
 _NAMES = """
@@ -88,10 +87,11 @@ def read_ade20k(root: Path) -> Dataset:
         f"0 = other and 1..{len(classes)} = the classes",
     )
     masks = in_usual_splits(root / "annotations", list_files(root / "annotations"))
-    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
-    labels["dense"] = {
+    labels = read_beside(root, classes)
+    own = {
         path: Label(mask, partial(read_coded, mask, coding, "dense"))
         for path, mask in masks.items()
     }
+    labels["dense"] = joined(labels["dense"], own)
     images = pictures_by_split(root / "images")
     return assembled(root, classes, images, labels, splits_known=True)

@@ -8,20 +8,20 @@
                            FOLDER/NAME.json        what they are: 2020/21
     dataset_meta.json or classes.txt           the classes that count, if not all do
 
-Of the names of a class the first counts, in small letters. Objects of other classes are unlabelled,
-and so is what is no object. Parts of objects are not read.
+All splits that lie in one of these places are read, but none may lie in two. Of the names of a
+class the first counts, in small letters. Objects of other classes are unlabelled, and so is what is
+no object. Parts of objects are not read.
 """
 
 import re
 from collections.abc import Mapping
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, read_beside, require_size
+from agmm.datasets.beside import Label, joined, read_beside, require_size
 from agmm.datasets.classes import Classes, read_classes, voc_colors
 from agmm.datasets.listing import list_files
 from agmm.datasets.masks import read_pixels
@@ -31,9 +31,13 @@ from agmm.datasets.records import Dataset
 from agmm.datasets.text import read_json, read_text, shown
 from agmm.errors import DataError
 from agmm.labels.annotations import DenseMask
-from agmm.labels.forms import Form
+
+_PLACES = ("", "images", "images/ADE")
+"""Where the folders of the splits may lie."""
 
 _SPLITS = ("training", "validation")
+"""Those that the layout is recognised by."""
+
 _NO_PICTURE = re.compile(r".*_(seg|parts_\d+)")
 
 
@@ -50,7 +54,8 @@ def is_ade20k_full(root: Path) -> bool:
         >>> is_ade20k_full(Path("a/folder/that/is/missing"))
         False
     """
-    return _base(root) is not None
+    folders = (root / place / split for place in _PLACES for split in _SPLITS)
+    return any(any(folder.rglob("*_seg.png")) for folder in folders)
 
 
 def read_ade20k_full(root: Path) -> Dataset:
@@ -69,11 +74,10 @@ def read_ade20k_full(root: Path) -> Dataset:
         DataError: No pictures, two folders of one split, a bad list of classes, none and bad
             annotations or more than 255 classes in them, or two files of one name.
     """
-    base = _base(root) or root
     images: dict[Key, Path] = {}
     segmented: dict[str, tuple[Path, Path]] = {}
-    folders = (path for path in sorted(base.glob("[!.]*")) if path.is_dir())
-    splits = folder_splits(folder for folder in folders if split_name(folder.name))
+    found = (path for place in _PLACES for path in sorted((root / place).glob("[!.]*")))
+    splits = folder_splits(path for path in found if split_name(path.name) and path.is_dir())
     for folder, split in splits.items():
         images |= {
             (split, name): file
@@ -86,13 +90,14 @@ def read_ade20k_full(root: Path) -> Dataset:
             if name != path:
                 segmented[f"{split}/{name}"] = (mask, _description(folder, name))
     if not images:
-        raise DataError(f"{base / _SPLITS[0]}: there are no pictures in it. Put them there.")
+        raise DataError(f"{root / _SPLITS[0]}: there are no pictures in it. Put them there.")
     classes = _classes(root, [file for _, file in segmented.values()])
-    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
-    labels["dense"] = {
+    labels = read_beside(root, classes)
+    own = {
         name: Label(mask, partial(read_objects_mask, mask, file, classes.names))
         for name, (mask, file) in segmented.items()
     }
+    labels["dense"] = joined(labels["dense"], own)
     return assembled(root, classes, images, labels, splits_known=True)
 
 
@@ -165,15 +170,6 @@ def read_objects(path: Path) -> dict[int, str]:
                 " name too. Correct it."
             )
     return objects
-
-
-def _base(root: Path) -> Path | None:
-    """Where ``training/`` and ``validation/`` lie; None if there is no mask in them."""
-    for base in (root, root / "images", root / "images" / "ADE"):
-        masks = chain.from_iterable((base / split).rglob("*_seg.png") for split in _SPLITS)
-        if next(masks, None) is not None:
-            return base
-    return None
 
 
 def _description(folder: Path, name: str) -> Path:

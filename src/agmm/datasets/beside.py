@@ -2,10 +2,13 @@
 
 ::
 
-    points/ scribbles/ blocks/ NAME.png     index PNGs, 255 = unlabelled
+    masks/NAME.png                          dense masks: index PNGs, 255 = unlabelled
+    points/ scribbles/ blocks/ NAME.png     the same of weak labels
     scribblesup/NAME.xml                    scribbles, see `agmm.datasets.strokes`
     clicks.json                             points, see `agmm.datasets.clicks`
     boxes.csv tags.csv                      see `agmm.datasets.tables`
+
+A layout with masks of its own has those in ``masks/`` too, for pictures without one.
 """
 
 import contextlib
@@ -27,8 +30,11 @@ from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Blocks, DenseMask, Points, Scribbles
 from agmm.labels.forms import Form
 
-PNG_FOLDERS: tuple[Form, ...] = ("points", "scribbles", "blocks")
-"""Folders of index PNGs beside the pictures, each called as its form."""
+PNG_FOLDERS: dict[Form, str] = {
+    **{form: form for form in ("points", "scribbles", "blocks")},
+    "dense": "masks",
+}
+"""Form to the folder of its index PNGs beside the pictures."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def read_beside(root: Path, classes: Classes) -> dict[Form, dict[str, Label]]:
         classes: The data set's classes.
 
     Returns:
-        For each form, "dense" excepted, name of the picture to its label.
+        For each form, name of the picture to its label.
 
     Raises:
         DataError: A table that cannot be read, or two labels of one form for one picture.
@@ -68,7 +74,7 @@ def read_beside(root: Path, classes: Classes) -> dict[Form, dict[str, Label]]:
         rows = read(path, classes).items() if path.is_file() else ()
         return {name: Label(path, partial(_given, annotation)) for name, annotation in rows}
 
-    pngs = {form: list_index_pngs(root / form, form, classes) for form in PNG_FOLDERS}
+    pngs = {form: list_index_pngs(root / at, form, classes) for form, at in PNG_FOLDERS.items()}
     strokes = list_files(root / "scribblesup", (".xml",))
     return {
         "points": joined(pngs["points"], table("clicks.json", read_clicks)),
@@ -79,6 +85,7 @@ def read_beside(root: Path, classes: Classes) -> dict[Form, dict[str, Label]]:
         "blocks": pngs["blocks"],
         "boxes": table("boxes.csv", read_boxes),
         "tags": table("tags.csv", read_tags),
+        "dense": pngs["dense"],
     }
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import PNG_FOLDERS, Label, read_beside
+from agmm.datasets.beside import PNG_FOLDERS, Label, joined, read_beside
 from agmm.datasets.classes import Classes, Color, read_classes
 from agmm.datasets.listing import add_file, list_files
 from agmm.datasets.lists import find_listed, read_list
@@ -30,7 +30,6 @@ from agmm.datasets.recoding import Coding, read_coded, read_merged
 from agmm.datasets.records import Dataset
 from agmm.datasets.text import read_text
 from agmm.errors import DataError
-from agmm.labels.forms import Form
 
 _SEGNET: tuple[tuple[str, Color], ...] = (
     ("sky", (128, 128, 128)),
@@ -102,8 +101,9 @@ def read_camvid(root: Path) -> Dataset:
     if not images:
         raise DataError(f"{root}: there are no pictures beside the masks. Put them there.")
     classes, label = _classes(root)
-    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, classes))
-    labels["dense"] = {name: label(file) for name, file in masks.items()}
+    labels = read_beside(root, classes)
+    own = {name: label(file) for name, file in masks.items()}
+    labels["dense"] = joined(labels["dense"], own)
     return assembled(root, classes, images, labels, splits_known=True)
 
 
@@ -163,7 +163,7 @@ def _from_folders(splits: Mapping[Path, str], masked: Mapping[str, Path]) -> _Pa
 def _as_published(root: Path) -> _Pairs:
     masks = _list_masks(root / _APPROVED)
     images: dict[Key, Path] = {}
-    labels = {_APPROVED, *PNG_FOLDERS}
+    labels = {_APPROVED, *PNG_FOLDERS.values()}
     for folder in (path for path in _folders(root) if path.name not in labels):
         for name, file in list_files(folder).items():
             if name in masks:

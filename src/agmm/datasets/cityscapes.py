@@ -12,6 +12,7 @@ that the benchmark scores; all other ids are unlabelled.
 
 import contextlib
 import re
+from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from agmm.datasets.folder import in_usual_splits, list_pictures, split_by_folder
 from agmm.datasets.listing import add_file, list_files
 from agmm.datasets.recoding import Coding, read_coded
 from agmm.datasets.records import Dataset
+from agmm.datasets.text import counted
 from agmm.errors import DataError
 from agmm.labels.forms import Form
 
@@ -71,6 +73,9 @@ _CODINGS = {
 
 _LABEL = re.compile(rf"(?P<name>.+)_(?P<kind>{'|'.join(_CODINGS)})")
 
+_COMPANION = re.compile(r".+_(color|instanceTrainIds|panoptic)")
+"""What else is published, or made by the scripts of Cityscapes; it says no more than the masks."""
+
 _PLACEHOLDERS = 3
 """Masks of the test split that are looked at: all are the same where they are placeholders."""
 
@@ -95,10 +100,10 @@ def read_cityscapes(root: Path) -> Dataset:
     """List the pictures and labels of a data set in this layout.
 
     The dense mask of a picture is that of ``gtFine/`` if there is one, else that of ``gtCoarse/``,
-    whose polygons are its blocks as well. Masks of a split without any picture are left out, as
-    ``gtCoarse/`` comes with those of 20000 pictures that have to be downloaded by themselves. So
-    are those of the split "test" where the first three of them label nothing: what is published of
-    it are placeholders.
+    whose polygons are its blocks as well. Files of unknown names are left out beside a mask of
+    their picture. Masks of a split without any picture are left out, as ``gtCoarse/`` comes with
+    those of 20000 pictures that have to be downloaded by themselves. So are those of the split
+    "test" where the first three of them label nothing: what is published of it are placeholders.
 
     Args:
         root: The data set's folder.
@@ -108,8 +113,8 @@ def read_cityscapes(root: Path) -> Dataset:
 
     Raises:
         DataError: No pictures, some in folders and some not, two folders of one split, two
-            pictures or masks of one name, a list of other classes, or two labels of one form for
-            one picture.
+            pictures or masks of one name, a picture whose only mask has an unknown name, a list of
+            other classes, or two labels of one form for one picture.
     """
     for own in (root / "label_colors.txt", root / "dataset_meta.json"):
         if own.is_file():
@@ -123,33 +128,63 @@ def read_cityscapes(root: Path) -> Dataset:
     for path, file in in_usual_splits(folder, list_pictures(folder)).items():
         add_file(pictures, path.removesuffix("_leftImg8bit"), file)
     flat = not any("/" in path for path in pictures)
-    splits = None if flat else {path.partition("/")[0] for path in pictures}
-    fine, coarse = (_list_labels(root, folder, splits) for folder in ("gtFine", "gtCoarse"))
-    labels: dict[Form, dict[str, Label]] = dict(read_beside(root, CITYSCAPES))
+    fine, coarse = (_list_labels(root / name, pictures) for name in ("gtFine", "gtCoarse"))
+    labels = read_beside(root, CITYSCAPES)
     labels["blocks"] = joined(
         labels["blocks"], {name: _label(file, "blocks") for name, file in coarse.items()}
     )
-    labels["dense"] = {n: _label(file, "dense") for n, file in {**coarse, **fine}.items()}
+    dense = {name: _label(file, "dense") for name, file in {**coarse, **fine}.items()}
+    labels["dense"] = joined(labels["dense"], dense)
     images = split_by_folders(
         {f"train/{name}": file for name, file in pictures.items()} if flat else pictures
     )
     return assembled(root, CITYSCAPES, images, labels, splits_known=True)
 
 
-def _list_labels(root: Path, folder: str, splits: set[str] | None) -> dict[str, Path]:
+def _list_labels(folder: Path, pictures: Mapping[str, Path]) -> dict[str, Path]:
     """List the masks by the path of their picture; of each picture the kind that is taken first."""
     found: dict[str, dict[str, Path]] = {}
-    files = in_usual_splits(root / folder, list_files(root / folder))
-    for path, file in files.items():
+    unknown: dict[str, Path] = {}
+    splits = {path.partition("/")[0] for path in pictures if "/" in path}
+    for path, file in in_usual_splits(folder, list_files(folder)).items():
+        if splits and "/" in path and path.partition("/")[0] not in splits:
+            continue
         match = _LABEL.fullmatch(path)
-        if match and (splits is None or path.partition("/")[0] in splits):
-            name = match["name"].removesuffix(f"_{folder}")
+        if match:
+            name = match["name"].removesuffix(f"_{folder.name}")
             add_file(found.setdefault(name, {}), match["kind"], file)
+        elif not _COMPANION.fullmatch(path):
+            unknown[path] = file
     labels = {name: next(of[k] for k in _CODINGS if k in of) for name, of in found.items()}
-    test = [name for name in labels if name.startswith("test/")]
-    if test and all(_labels_nothing(labels[name]) for name in test[:_PLACEHOLDERS]):
-        return {name: file for name, file in labels.items() if name not in {*test}}
-    return labels
+    unknown = _without_picture(folder, unknown, labels, pictures)
+    test = {name for name in labels if name.startswith("test/")}
+    if test and all(_labels_nothing(labels[name]) for name in sorted(test)[:_PLACEHOLDERS]):
+        labels = {name: file for name, file in labels.items() if name not in test}
+    return {**labels, **unknown}
+
+
+def _without_picture(
+    folder: Path, unknown: Mapping[str, Path], labels: Container[str], pictures: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Give the files of unknown names that are of no picture; refuse one that may be a mask."""
+    owners = {path: _owner(path, pictures) for path in unknown}
+    lost = [(path, name) for path, name in owners.items() if name and name not in labels]
+    if lost:
+        path, name = lost[0]
+        raise DataError(
+            f"{unknown[path]}: is not called as a mask of Cityscapes, and {pictures[name]} has no"
+            f" other in {folder} ({counted(len(lost), 'such file')}). Call it"
+            f" {name.rpartition('/')[2]}_{folder.name}_labelIds.png, or labelTrainIds or"
+            " instanceIds, as its values are; or remove it."
+        )
+    return {path: unknown[path] for path, name in owners.items() if not name}
+
+
+def _owner(path: str, pictures: Container[str]) -> str:
+    """Find the picture of a file called NAME or NAME_…; empty if there is none."""
+    while path and path not in pictures:
+        path = path.rpartition("_")[0]
+    return path
 
 
 def _labels_nothing(file: Path) -> bool:
@@ -165,4 +200,5 @@ def _label(file: Path, form: Form) -> Label:
 
 
 def _coding(file: Path) -> Coding:
-    return _CODINGS[file.stem.rpartition("_")[2]]
+    # One of an unknown name has no picture, and is never read.
+    return _CODINGS.get(file.stem.rpartition("_")[2], _CODINGS["labelIds"])

@@ -49,7 +49,7 @@ from agmm.datasets.coco_json import (
 )
 from agmm.datasets.coco_masks import Annotated, box_shapes, read_panoptic, read_segments, tag_shapes
 from agmm.datasets.listing import picture_name
-from agmm.datasets.places import find_picture, relative_name, split_name
+from agmm.datasets.places import find_first, relative_name, split_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn
 from agmm.datasets.tools import Picture, classes_of, read_tool
@@ -100,7 +100,7 @@ def read_coco(root: Path, *, kind: Kind | None = None) -> Dataset:
 
     Raises:
         DataError: No file of this kind, a file that cannot be read, a picture outside of the data
-            folder or named twice, no picture at all, or bad classes.
+            folder, in two folders or named twice, no picture at all, or bad classes.
     """
     files = _read_files(root, kind)
     names, colors = _names(files)
@@ -216,7 +216,8 @@ def _pictures(root: Path, file: CocoFile, split: str, classes: Classes) -> Itera
     own_tags = not (root / "tags.csv").is_file()
     for image in file.images:
         name = relative_name(image.name, str(file.path))
-        found = find_picture(root, [f"{folder}{name}" for folder in folders], str(file.path))
+        groups = ([f"{folder}{name}" for folder in group] for group in folders)
+        found = find_first(root, groups, str(file.path))
         texts, crowds = tuple(image.annotations), file.kind != "stuff"
         annotated = Annotated(file.path, texts, names, things, crowds, image.size)
         labels = _labels(root, file, image, annotated, classes)
@@ -225,14 +226,23 @@ def _pictures(root: Path, file: CocoFile, split: str, classes: Classes) -> Itera
         yield Picture(file.path, picture_name(name), split, found, labels)
 
 
-def _folders(root: Path, file: CocoFile, split: str) -> list[str]:
-    """Give the folders that pictures of a file may lie in, as "a/b/"; the likeliest first."""
-    beside = file.path.parent.relative_to(root).as_posix()
-    own = [f"{beside}/"] if file.path.name == "_annotations.coco.json" and beside != "." else []
+def _folders(root: Path, file: CocoFile, split: str) -> list[list[str]]:
+    """Give the folders that pictures of a file may lie in, as "a/b/", by how much they say.
+
+    First those of its split, then those of all. The PNGs of a panoptic file may lie beside it and
+    be called as their pictures are, which lie elsewhere then.
+    """
+    parent = file.path.parent.relative_to(root).as_posix()
+    beside = "" if parent == "." else f"{parent}/"
+    own = [beside] if file.path.name == "_annotations.coco.json" and beside else []
     subsets = [*dict.fromkeys(name for name in (file.subset, split) if name)]
-    tried = [f"{folder}{name}/" for name in subsets for folder in ("images/", "")]
-    folders = dict.fromkeys([*own, *tried, "images/", "", f"{beside}/", "input_images/"])
-    return [folder for folder in folders if (root / folder).is_dir()]
+    named = [*own, *(f"{folder}{name}/" for name in subsets for folder in ("images/", ""))]
+    shared = [*dict.fromkeys(["images/", "", "input_images/", beside])]
+    groups = [[*dict.fromkeys(named)], shared]
+    if file.kind == "panoptic":
+        shared.remove(beside)
+        groups.append([beside])
+    return [[folder for folder in group if (root / folder).is_dir()] for group in groups]
 
 
 def _labels(

@@ -12,7 +12,7 @@ from agmm.datasets.classes import Classes
 from agmm.datasets.coco_fields import bbox, corners, filled, integer
 from agmm.datasets.coco_runs import decode_runs
 from agmm.datasets.images import image_size, opened_image
-from agmm.datasets.places import find_picture, relative_name
+from agmm.datasets.places import find_first, relative_name
 from agmm.datasets.shapes import Shape
 from agmm.datasets.text import shown
 from agmm.errors import DataError
@@ -126,7 +126,8 @@ def read_panoptic(
 
     Args:
         found: The annotation of the picture, which has the class of each segment.
-        places: The folders that the PNG may lie in, from the data folder on.
+        places: The folders that the PNG may lie in, from the data folder on. The last one may have
+            pictures of its name, and counts if it is in none of the others.
         root: The data set's folder.
         classes: The data set's classes.
         image: The picture.
@@ -135,14 +136,15 @@ def read_panoptic(
         The class of every pixel; 255 where the id is 0 or the segment a crowd.
 
     Raises:
-        DataError: The picture or the PNG cannot be read, their sizes differ, or a pixel has an id
-            that the file does not name.
+        DataError: The picture or the PNG cannot be read, there are two, their sizes differ, or a
+            pixel has an id that the file does not name.
     """
     size, where = _size(found, image), f"{found.file}, {image.name}, dense"
     try:
         name, codes = _segments(found, classes)
         name = relative_name(name, "1")
-        png = find_picture(root, [f"{place}{name}" for place in places], where)
+        names = [f"{place}{name}" for place in places]
+        png = find_first(root, (names[:-1], names[-1:]), where)
     except DataError as error:
         raise DataError(f"{where} {error}") from error
     if png is None:

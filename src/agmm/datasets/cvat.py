@@ -27,7 +27,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from agmm.datasets.classes import Color
 from agmm.datasets.listing import picture_name
 from agmm.datasets.markup import read_xml, root_tag, text_of, whole
-from agmm.datasets.places import find_picture, relative_name, split_name
+from agmm.datasets.places import find_first, relative_name, split_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, Shape
 from agmm.datasets.text import shown
@@ -73,8 +73,8 @@ def read_cvat(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: A file that cannot be read, a picture outside of the data folder or named twice,
-            no picture at all, or bad classes.
+        DataError: A file that cannot be read, a picture outside of the data folder, in two folders
+            or named twice, no picture at all, or bad classes.
     """
     files = [file for file in sorted(root.glob("*.xml")) if not file.name.startswith(".")]
     colors: dict[str, Color | None] = {}
@@ -177,12 +177,14 @@ def _picture(root: Path, file: Path, frame: _Frame) -> Picture:
     split = split_name(subset or file.stem) or subset or "train"
     # Pictures of one name may lie in the folders of several subsets, or of several files.
     own = f"{subset or file.stem}/"
-    folders = [f"images/{own}", *([own, "images/"] if subset else ["images/", own]), ""]
+    named, shared = [f"images/{own}{name}", f"{own}{name}"], [f"images/{name}", name]
+    # The name that CVAT gives to every file says nothing.
+    groups = [[*named, *shared]] if own == "annotations/" else [named, shared]
     drawn = {
         form: Drawn(file, form, partial(_shapes, _document(frame, elements)), frame.size)
         for form, elements in frame.elements.items()
     }
-    found = find_picture(root, [f"{folder}{name}" for folder in folders], str(file))
+    found = find_first(root, groups, str(file))
     if found is not None and not subset and not split_name(file.stem):
         name = found.relative_to(root).as_posix().removeprefix("images/")
     return Picture(file, picture_name(name), split, found, drawn)

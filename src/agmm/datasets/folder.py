@@ -20,14 +20,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, Labels, assembled, in_known_splits
-from agmm.datasets.beside import Label, colored_by_masks, list_index_pngs, read_beside
+from agmm.datasets.beside import colored_by_masks, read_beside
 from agmm.datasets.classes import read_classes
 from agmm.datasets.images import IMAGE_SUFFIXES
 from agmm.datasets.listing import list_files
 from agmm.datasets.places import USUAL_SPLITS, folder_splits
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
-from agmm.labels.forms import Form
 
 
 def is_folder(root: Path) -> bool:
@@ -61,10 +60,7 @@ def read_folder(root: Path) -> Dataset:
     """
     pictures = list_pictures(root / "images")
     classes = colored_by_masks(read_classes(root / "classes.txt"), root / "masks")
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(root / "masks", "dense", classes),
-    }
+    labels = read_beside(root, classes)
     if any("/" in path for path in pictures):
         images = split_by_folders(in_usual_splits(root / "images", pictures))
         return assembled(root, classes, images, labels, splits_known=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 from agmm.datasets.brush import decode_brush
 from agmm.datasets.listing import picture_name
-from agmm.datasets.places import find_picture, relative_name
+from agmm.datasets.places import find_first, relative_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, Shape
 from agmm.datasets.text import read_json, shown
@@ -80,8 +80,8 @@ def read_label_studio(root: Path) -> Dataset:
 
     Raises:
         DataError: A file that cannot be read or is another export, a picture outside of the data
-            folder, a form that comes in two tasks for one picture, no picture at all, or bad
-            classes.
+            folder or in two folders, a form that comes in two tasks for one picture, no picture at
+            all, or bad classes.
     """
     names: set[str] = set()
     pictures: list[Picture] = []
@@ -181,12 +181,11 @@ def _picture(
 ) -> Picture:
     name = _image_of(task["data"], where)
     places = [relative_name(place, where) for place in _places(name, task.get("file_upload"))]
-    candidates = [f"{folder}{place}" for folder in ("images/", "") for place in places]
     drawn = {
         form: Drawn(file, form, partial(_shapes, tuple(found), form))
         for form, found in results.items()
     }
-    found = find_picture(root, candidates, where)
+    found = find_first(root, ((f"images/{place}", place) for place in places), where)
     if found is None:
         return Picture(file, picture_name(places[0]), "train", None, drawn)
     key = found.relative_to(root).as_posix().removeprefix("images/")

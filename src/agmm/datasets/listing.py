@@ -1,7 +1,9 @@
 """Which files lie in a folder, by the names that data sets know them under."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -75,6 +77,50 @@ def picture_name(name: str) -> str:
     """
     suffix = PurePosixPath(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def list_unused(root: Path, used: Iterable[Path]) -> tuple[Path, ...]:
+    """List the pictures that nobody named, where those lie that somebody did.
+
+    Args:
+        root: The data set's folder.
+        used: The pictures that are used.
+
+    Returns:
+        The others in their folders, and in and below ``images/``; sorted by folder, then name.
+
+    Example:
+        >>> list_unused(Path("a/folder/that/is/missing"), ())
+        ()
+    """
+    names: dict[Path, set[str]] = defaultdict(set)
+    for file in used:
+        names[file.parent].add(file.name)
+    # One folder may be a link to another.
+    places: dict[Path, Path] = {}
+    named: dict[Path, set[str]] = defaultdict(set)
+    for folder in (*names, *_folders(root / "images")):
+        real = folder.resolve()
+        places.setdefault(real, folder)
+        named[real] |= names.get(folder, set())
+    return tuple(
+        folder / name
+        for real, folder in sorted(places.items(), key=itemgetter(1))
+        for name in sorted({*os.listdir(folder)} - named[real])  # noqa: PTH208 - names will do
+        if _is_picture(folder / name)
+    )
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """Give a folder and all below, those behind links excepted."""
+    for path, below, _ in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield Path(path)
+
+
+def _is_picture(file: Path) -> bool:
+    visible = not file.name.startswith(".")
+    return visible and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
 
 
 def _walk(folder: Path, prefix: str, suffixes: Collection[str]) -> Iterator[tuple[str, Path]]:

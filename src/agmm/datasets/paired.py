@@ -18,6 +18,7 @@ from agmm.datasets.beside import (
     Label,
     colored_by_masks,
     index_png,
+    joined,
     list_index_pngs,
     read_beside,
 )
@@ -117,24 +118,32 @@ def read_datumaro_pairs(root: Path) -> Dataset:
     if first == root and any(split_name(path.name) for path in (root / "images").iterdir()):
         return _assembled(root, classes, root / "images", root / "masks")
     images: dict[Key, Path] = {}
-    labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
+    own: dict[str, Label] = {}
     for folder, split in subsets.items():
         images |= {(split, name): file for name, file in list_files(folder / "images").items()}
         masks = list_index_pngs(folder / "masks", "dense", classes)
-        labels["dense"] |= {f"{split}/{name}": label for name, label in masks.items()}
+        own |= {f"{split}/{name}": label for name, label in masks.items()}
     if not images:
         raise DataError(f"{first / 'images'}: there are no pictures in it. Put them there.")
+    labels = _labels(root, classes, own, beside=first == root)
     return assembled(root, classes, images, labels, splits_known=True)
 
 
 def _assembled(root: Path, classes: Classes, pictures: Path, masks: Path) -> Dataset:
     """Make a data set of a folder of pictures and one of masks, both with folders of splits."""
     files = in_usual_splits(masks, list_files(masks))
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": {path: index_png(file, "dense", classes) for path, file in files.items()},
-    }
+    own = {path: index_png(file, "dense", classes) for path, file in files.items()}
+    labels = _labels(root, classes, own, beside=masks == root / "masks")
     return assembled(root, classes, pictures_by_split(pictures), labels, splits_known=True)
+
+
+def _labels(
+    root: Path, classes: Classes, own: dict[str, Label], *, beside: bool
+) -> dict[Form, dict[str, Label]]:
+    """Give all labels; the masks of the layout may be those that lie beside any."""
+    labels = read_beside(root, classes)
+    labels["dense"] = own if beside else joined(labels["dense"], own)
+    return labels
 
 
 def _fits(folder: Path) -> bool:

@@ -57,33 +57,61 @@ def find_picture(root: Path, names: Iterable[str], where: str) -> Path | None:
 
     Args:
         root: The data set's folder.
-        names: Where it may lie below, as `relative_name` gives them; the first that is there
-            counts. A name without the suffix of a picture is tried with all of them.
+        names: Where it may lie below, as `relative_name` gives them. A name without the suffix of a
+            picture is tried with all of them.
         where: What names it, for the message.
 
     Returns:
         The file; None if there is none.
 
     Raises:
-        DataError: A link leads out of the data folder.
+        DataError: Two files are there, or a link leads out of the data folder.
 
     Example:
         >>> find_picture(Path("a/missing/folder"), ["a.jpg"], "a.xml") is None
         True
     """
-    for name in names:
-        for suffix in _suffixes(name):
-            # Strings, as a Path for every place and file would take several times as long.
-            path = os.path.join(root, f"{name}{suffix}")  # noqa: PTH118
-            if not os.path.isfile(path):  # noqa: PTH113 - nor is a name too long for the system
-                continue
-            if not _is_below(path, root):
-                raise DataError(
-                    f"{where}: {path} is a link that leads out of the data folder. Copy the"
-                    " picture there instead."
-                )
-            return Path(path)
-    return None
+    found: str | None = None
+    for path in (f"{name}{suffix}" for name in names for suffix in _suffixes(name)):
+        # Strings, as a Path for every place and file would take several times as long.
+        file = os.path.join(root, path)  # noqa: PTH118
+        if not os.path.isfile(file):  # noqa: PTH113 - nor is a name too long for the system
+            continue
+        if not _is_below(file, root):
+            raise DataError(
+                f"{where}: {file} is a link that leads out of the data folder. Copy the picture"
+                " there instead."
+            )
+        # Not the same one by a link, or where capitals do not count.
+        if found is not None and not os.path.samefile(found, file):  # noqa: PTH121
+            raise DataError(
+                f"{found} and {file}: two files of one name, so that it is not clear which one is"
+                f" meant by {where}. Rename or remove one."
+            )
+        found = found or file
+    return Path(found) if found else None
+
+
+def find_first(root: Path, groups: Iterable[Iterable[str]], where: str) -> Path | None:
+    """Find the file of a picture where some places say more than others.
+
+    Args:
+        root: The data set's folder.
+        groups: Names as for `find_picture`; a group counts if nothing is there of those before.
+        where: What names it, for the message.
+
+    Returns:
+        The file; None if there is none.
+
+    Raises:
+        DataError: Two files of one group are there, or a link leads out of the data folder.
+
+    Example:
+        >>> groups = (["train/a.jpg", "images/train/a.jpg"], ["images/a.jpg"])
+        >>> find_first(Path("a/missing/folder"), groups, "a.xml") is None
+        True
+    """
+    return next(filter(None, (find_picture(root, names, where) for names in groups)), None)
 
 
 def _is_below(path: str, root: Path) -> bool:

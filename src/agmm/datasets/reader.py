@@ -110,8 +110,8 @@ def read_dataset(
             which), "labelme" (the program's JSON files), "labelme-web" (``Images/`` and
             ``Annotations/``), "label-studio" (its JSON),
             "scribblesup" (its XML), "tel" (``train/sparse_label/``), or "auto" to find out. Beside
-            each may lie ``points/``, ``scribbles/``, ``blocks/``, ``scribblesup/``, ``boxes.csv``,
-            ``tags.csv`` and ``clicks.json``.
+            each may lie ``masks/``, ``points/``, ``scribbles/``, ``blocks/``, ``scribblesup/``,
+            ``boxes.csv``, ``tags.csv`` and ``clicks.json``.
         mapping: Classes to rename, merge or drop: old name to new name or None, or a YAML file of
             that; see `agmm.datasets.mapping`.
 

@@ -91,6 +91,7 @@ class Dataset:
         unlabelled: For each checked split the names of pictures whose labels say nothing, as no
             pixel is labelled. That is no fault, but they teach nothing by themselves.
         repaired: What was repaired because the caller wished so.
+        unused: Pictures beside those of the records that no file of labels names. That is no fault.
         format: The name of the layout that it was read from; empty if it was not read by name.
     """
 
@@ -101,6 +102,7 @@ class Dataset:
     unmatched: tuple[Unmatched, ...] = ()
     unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repaired: tuple[Repaired, ...] = ()
+    unused: tuple[Path, ...] = ()
     format: str = ""
 
     def split(self, name: str) -> tuple[Record, ...]:

@@ -9,19 +9,19 @@
 Every picture is ``train``. Beside any other layout the strokes lie in ``scribblesup/``.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, joined, list_index_pngs, read_beside
+from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, read_classes, voc_colors
-from agmm.datasets.listing import list_files
+from agmm.datasets.listing import list_files, list_unused
 from agmm.datasets.places import find_picture
 from agmm.datasets.records import Dataset
 from agmm.datasets.strokes import read_strokes
 from agmm.datasets.voc import VOC_CLASSES
 from agmm.errors import DataError
-from agmm.labels.forms import Form
 
 _SIGN = (b"<annotation", b"<polygon>", b"<tag>", b"<X>")
 
@@ -57,10 +57,11 @@ def read_scribblesup(root: Path) -> Dataset:
         root: The data set's folder.
 
     Returns:
-        The records, all in the split "train", sorted by name.
+        The records, all in the split "train", sorted by name; pictures without a file are unused.
 
     Raises:
-        DataError: No picture is there, two labels of one form for one picture, or bad classes.
+        DataError: No picture is there, or two for one file; two labels of one form for one picture,
+            or bad classes.
     """
     files = {n: f for n, f in list_files(root, (".xml",)).items() if "/" not in n}
     images: dict[Key, Path] = {}
@@ -79,10 +80,8 @@ def read_scribblesup(root: Path) -> Dataset:
     classes = (
         read_classes(path) if path.is_file() else Classes(VOC_CLASSES, voc_colors(len(VOC_CLASSES)))
     )
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(root / "masks", "dense", classes),
-    }
+    labels = read_beside(root, classes)
     strokes = {name: Label(f, partial(read_strokes, f, classes)) for name, f in files.items()}
     labels["scribbles"] = joined(labels["scribbles"], strokes)
-    return assembled(root, classes, images, labels, splits_known=True)
+    dataset = assembled(root, classes, images, labels, splits_known=True)
+    return replace(dataset, unused=list_unused(root, images.values()))

@@ -15,7 +15,7 @@ ids in ``classes.txt``, and drop what is no class with a mapping of classes. Of 
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, colored_by_masks, joined, list_index_pngs, read_beside
+from agmm.datasets.beside import colored_by_masks, joined, list_index_pngs, read_beside
 from agmm.datasets.classes import read_classes
 from agmm.datasets.listing import list_files
 from agmm.datasets.places import folder_splits
@@ -57,7 +57,7 @@ def read_tel(root: Path) -> Dataset:
     """
     classes = colored_by_masks(read_classes(root / "classes.txt"), root / "train" / "label")
     images: dict[Key, Path] = {}
-    labels: dict[Form, dict[str, Label]] = {**read_beside(root, classes), "dense": {}}
+    labels = read_beside(root, classes)
     for place, split in folder_splits(_places(root)).items():
         pictures = list_files(place / "image")
         images |= {(split, name): file for name, file in pictures.items()}

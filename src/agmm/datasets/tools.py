@@ -1,20 +1,14 @@
 """What the readers of labelling tools share: from pictures with shapes to a data set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import (
-    Label,
-    add_label,
-    colored_by_masks,
-    joined,
-    list_index_pngs,
-    read_beside,
-)
+from agmm.datasets.beside import Label, add_label, colored_by_masks, joined, read_beside
 from agmm.datasets.classes import VOID_COLOR, Classes, Color, read_classes, voc_colors
+from agmm.datasets.listing import list_unused
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, read_drawn
 from agmm.errors import DataError
@@ -89,8 +83,9 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             as each form comes once.
 
     Returns:
-        The records of all splits, sorted by name; labels of missing pictures are unmatched. What
-        lies in ``masks/`` are dense masks too.
+        The records of all splits, sorted by name; labels of missing pictures are unmatched, and
+        pictures beside those that the tool names are unused. What lies in ``masks/`` are dense
+        masks too.
 
     Raises:
         DataError: No picture is there, two have one name, or one has two names, two labels of one
@@ -103,10 +98,7 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
             f"{root}: none of the {len(pictures)} pictures is there{first}. Put the pictures into"
             f" {root / 'images'}, or beside the file that names them."
         )
-    beside = {
-        **read_beside(root, classes),
-        "dense": list_index_pngs(root / "masks", "dense", classes),
-    }
+    beside = read_beside(root, classes)
     own: dict[Form, dict[str, Label]] = {form: {} for form in FORMS}
     for picture in pictures:
         key = f"{picture.split}/{picture.name}"
@@ -117,8 +109,9 @@ def read_tool(root: Path, classes: Classes, pictures: Sequence[Picture]) -> Data
                 else Label(given.file, partial(read_drawn, given, classes))
             )
             add_label(own[form], key, label)
-    labels = {form: joined(beside.get(form, {}), own[form]) for form in FORMS}
-    return assembled(root, classes, images, labels, splits_known=True)
+    labels = {form: joined(beside[form], own[form]) for form in FORMS}
+    dataset = assembled(root, classes, images, labels, splits_known=True)
+    return replace(dataset, unused=list_unused(root, images.values()))
 
 
 def _files(pictures: Sequence[Picture]) -> dict[Key, Path]:

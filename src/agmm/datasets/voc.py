@@ -96,14 +96,13 @@ def read_voc(root: Path) -> Dataset:
         raise DataError(f"{root / 'JPEGImages'}: has no pictures. Put them there.")
     lists, masks = read_lists(root, images)
     classes = _read_classes(root)
-    labels: dict[Form, dict[str, Label]] = {
-        **read_beside(root, classes),
-        "dense": {
-            **list_index_pngs(root / AUGMENTED, "dense", classes),
-            **list_index_pngs(root / "SegmentationClass", "dense", classes),
-            **{name: index_png(file, "dense", classes) for name, file in masks.items()},
-        },
+    labels = read_beside(root, classes)
+    own = {
+        **list_index_pngs(root / AUGMENTED, "dense", classes),
+        **list_index_pngs(root / "SegmentationClass", "dense", classes),
+        **{name: index_png(file, "dense", classes) for name, file in masks.items()},
     }
+    labels["dense"] = joined(labels["dense"], own)
     files = list_files(root / "Annotations", (".xml",))
     labels["boxes"] = joined(
         labels["boxes"],
