@@ -126,7 +126,7 @@ def test_pictures_are_taken_evenly_from_many(
 ) -> None:
     config = boxed_config(tmp_path)
     records = read_dataset(config.data).split("train")
-    for most, names in ((4, "abcd"), (3, "ac"), (2, "ac"), (1, "a")):
+    for most, names in ((5, "abcd"), (4, "abcd"), (3, "abc"), (2, "ac"), (1, "a")):
         monkeypatch.setattr(presence, "MOST_PICTURES", most)
         callback = presence.LearnPresence(config, records, 3, 0)
         assert [record.name for record in callback.records] == list(names)

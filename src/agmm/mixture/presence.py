@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from agmm.mixture.online_em import sum_over_ranks
 
-SHRINKAGE = 0.3
-"""Share of its diagonal in the covariance, which is that of a few hundred images."""
+SHRINKAGE = 0.1
+"""Share of its diagonal in the covariance, which is that of some hundred images."""
 
 
 class ImageSums(NamedTuple):
