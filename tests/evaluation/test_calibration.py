@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from agmm.errors import InputError
-from agmm.evaluation.calibration import BINS, THRESHOLDS, Calibration, calibration
+from agmm.evaluation.calibration import (
+    BINS,
+    THRESHOLDS,
+    Calibration,
+    CalibrationMap,
+    calibration,
+)
 
 
 def of(labels: list[int], confidence: list[float], truth: list[int]) -> Calibration:
@@ -122,3 +128,50 @@ def test_a_confidence_that_is_no_share_is_refused(wrong: float) -> None:
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"labels of \(1, 1\), confidence of \(1, 2\)"):
         of([0], [0.5, 0.5], [0])
+
+
+def test_hand_worked_map() -> None:
+    # The bins around 0.3, 0.5 and 0.9 are right for 1 of 2, 1 of 4 and 2 of 2: the first two fall,
+    # and are pooled to 2 of 6.
+    found = of(
+        [0] * 8, [0.3, 0.3, 0.5, 0.5, 0.5, 0.5, 0.9, 0.9], [0, 1, 0, 1, 1, 1, 0, 0]
+    ).isotonic_map()
+
+    assert found.confidence == pytest.approx((0.3, 0.5, 0.9))
+    assert found.accuracy == pytest.approx((1 / 3, 1 / 3, 1))
+    asked = np.array([[0.0, 0.4], [0.7, 1.0]], np.float32)
+    assert found(asked).dtype == np.float32
+    np.testing.assert_allclose(found(asked), [[1 / 3, 1 / 3], [2 / 3, 1]], rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=60))
+def test_a_map_keeps_the_order_and_is_right_on_average(pairs: list[tuple[float, bool]]) -> None:
+    confidence = [value for value, _ in pairs]
+    counts = of([0] * len(pairs), confidence, [0 if right else 1 for _, right in pairs])
+
+    found = counts.isotonic_map()
+
+    mapped = found(np.sort(np.array(confidence)))
+    assert ((mapped >= 0) & (mapped <= 1)).all()
+    assert (np.diff(mapped) >= 0).all()
+    # At its points the map is right on average over what was pooled.
+    pixels = counts.pixels[counts.pixels > 0]
+    assert (pixels * found.accuracy).sum() == pytest.approx(counts.correct.sum())
+
+
+def test_no_map_of_nothing() -> None:
+    with pytest.raises(InputError, match="no pixel is labelled"):
+        of([255], [0.5], [0]).isotonic_map()
+
+
+@pytest.mark.parametrize(
+    ("confidence", "accuracy"),
+    [
+        ((), ()), ((0.5,), ()), ((0.5, 0.5), (0.1, 0.2)), ((0.2, 0.5), (0.2, 0.1)),
+        ((-0.1,), (0.5,)), ((0.5,), (1.1,)), ((float("nan"),), (0.5,)),
+    ],
+)  # fmt: skip
+def test_a_map_that_is_none(confidence: tuple[float, ...], accuracy: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="calibration map: expected"):
+        CalibrationMap(confidence, accuracy)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agmm.evaluation.calibration import CalibrationMap
 from agmm.inference.label import LabelledPicture, label_picture
 from agmm.labels.supervision import Supervision
 from agmm.mixture import AGMMLoss, ObjectiveOutput
@@ -262,3 +263,40 @@ def test_with_the_mixture_classes_follow_the_colours_of_the_seeds(options: Any) 
     # Sure of itself inside of the parts, less so between them.
     assert result.confidence[12, [8, 40]].min() > result.confidence[12, 16]
     assert int(objective.step) == 0
+
+
+def test_a_calibrated_confidence_is_what_the_threshold_asks_for() -> None:
+    image, objective = random_image(), Recorder(posterior_of(12, 16))
+    given = unlabelled()
+    given.seeds[3, 5] = 2
+    halved = CalibrationMap((0.0, 1.0), (0.0, 0.5))
+
+    plain = labelled_picture(objective, image, given)
+    result = labelled_picture(objective, image, given, calibration=halved, threshold=0.3)
+
+    free = torch.from_numpy(given.seeds == 255)
+    torch.testing.assert_close(result.confidence[free], plain.confidence[free] / 2)
+    assert result.mask[3, 5] == 2
+    assert result.confidence[3, 5] == 1
+    unsure = free & (plain.confidence / 2 < 0.3)
+    assert 0 < unsure.sum() < free.sum()
+    assert (result.mask == plain.mask.masked_fill(unsure, 255)).all()
+
+
+def test_no_calibration_makes_a_pixel_sure_that_has_no_label() -> None:
+    # No candidate has any probability in the first half.
+    posterior = posterior_of(12, 16)
+    posterior[:, :2, :, :8] = 0
+    sure = CalibrationMap((0.5,), (0.9,))
+
+    result = labelled_picture(
+        Recorder(posterior), random_image(), unlabelled(candidates=[True, True, False]),
+        calibration=sure,
+    )  # fmt: skip
+
+    none = result.mask == 255
+    assert none[:, :7].all()
+    assert (result.confidence[none] == 0).all()
+    torch.testing.assert_close(
+        result.confidence[~none], torch.full_like(none[~none], 0.9, dtype=torch.float32)
+    )

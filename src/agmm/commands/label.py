@@ -132,6 +132,7 @@ def label(
         "threshold": threshold,
         "labels": list(loaded.config.labels),
         "complete_labels": loaded.config.complete_labels,
+        "calibrated": loaded.calibration is not None,
         "classes": list(loaded.classes.names),
     }
     records = with_seeds_of(

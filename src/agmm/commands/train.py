@@ -3,11 +3,14 @@
 import argparse
 import contextlib
 import math
+import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from agmm.commands.common import pick_device, training_needs, usable_dataset
@@ -15,20 +18,24 @@ from agmm.commands.evaluate import evaluate
 from agmm.commands.parsing import build_parser, parse, recipe_words
 from agmm.config import Checkpoint, TrainConfig, from_plain, with_full_paths
 from agmm.data.dataset import dense_mask, read_supervision
+from agmm.datasets.classes import Classes
 from agmm.datasets.images import image_size, read_image
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
+from agmm.evaluation.calibration import Calibration
 from agmm.evaluation.confusion import Scores
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
+from agmm.training.calibrating import measured_calibration
 from agmm.training.fit import fit, is_main_process, number_of_steps
 from agmm.training.hardware import check_devices
 from agmm.training.labelling import label_record
 from agmm.training.objectives import build_objective
 from agmm.training.pseudo import check_source, with_found_seeds, with_source
 from agmm.training.run import (
+    CALIBRATION,
     Run,
     check_run_folder,
     checkpoint_path,
@@ -101,7 +108,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         dataset.classes,
         console,
         folder=config.out / SEEDS,
-        device=pick_device("cpu" if config.accelerator == "cpu" else "auto"),
+        device=_device(config),
     )
     dataset = replace(dataset, splits={**dataset.splits, "train": train_records})
     console.print(
@@ -111,10 +118,14 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
         soft_wrap=True,
     )
     fit(config, train_records, val_records, model, objective, dataset.classes.background, console)
-    run = load_run(config.out)
     if is_main_process():
-        _finish(config, run, dataset, console)
-    return run
+        _finish(config, dataset, console)
+    return load_run(config.out)
+
+
+def _device(config: TrainConfig) -> torch.device:
+    """Where networks run before and after the training."""
+    return pick_device("cpu" if config.accelerator == "cpu" else "auto")
 
 
 def _is_finished(config: TrainConfig, max_steps: int, *, validates: bool) -> bool:
@@ -146,10 +157,13 @@ def _open(config: TrainConfig, console: Console) -> Dataset:
     )
 
 
-def _finish(config: TrainConfig, run: Run, dataset: Dataset, console: Console) -> None:
-    """Scores of both checkpoints and overlays; what a person looks at first."""
-    if "val" in dataset.splits:
-        names, last_run = dataset.classes.names, load_run(config.out, checkpoint="last")
+def _finish(config: TrainConfig, dataset: Dataset, console: Console) -> None:
+    """Scores and calibration of both checkpoints, and overlays; what a person looks at first."""
+    run, last_run = load_run(config.out), load_run(config.out, checkpoint="last")
+    val = dataset.splits.get("val", ())
+    if val:
+        _calibrate(config, dataset, console)
+        names = dataset.classes.names
         best = _score(config, "best")
         last = best
         if last_run.step != run.step:
@@ -173,17 +187,52 @@ def _finish(config: TrainConfig, run: Run, dataset: Dataset, console: Console) -
     folder = config.out / "overlays"
     folder.mkdir(exist_ok=True)
     for record in chosen[: config.overlays]:
-        values = math.prod(image_size(record.image)) * len(dataset.classes)
-        if values > MOST_VALUES:
+        if not _fits(record, dataset.classes):
             console.print(
-                f"no overlay of {record.image}: pixels times classes are {values:,}, and it would"
-                f" need much memory above {MOST_VALUES:,}",
+                f"no overlay of {record.image}: pixels times classes are more than {MOST_VALUES:,},"
+                " and it would need much memory",
                 markup=False,
                 soft_wrap=True,
             )
             continue
         file = record.name.replace("/", "_") + ".png"
         write_png(folder / file, draw_overlay(run, record))
+
+
+def _fits(record: Record, classes: Classes) -> bool:
+    """Whether a picture is small enough to be labelled as a whole without being asked for."""
+    return math.prod(image_size(record.image)) * len(classes) <= MOST_VALUES
+
+
+def _calibrate(config: TrainConfig, dataset: Dataset, console: Console) -> None:
+    """Write how sure the pseudo labels are of each checkpoint, if guesses helped to make them."""
+    val = [record for record in dataset.split("val") if _fits(record, dataset.classes)]
+    device = _device(config)
+    found: dict[int, Calibration | None] = {}
+    written: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for checkpoint in get_args(Checkpoint):
+            run = load_run(config.out, checkpoint=checkpoint, device=str(device))
+            if run.step not in found:
+                found[run.step] = measured_calibration(
+                    run,
+                    dataset.split("train"),
+                    val,
+                    dataset.classes,
+                    console,
+                    folder=Path(folder),
+                    device=device,
+                )
+            counts = found[run.step]
+            if counts is None:
+                return
+            error = counts.expected_calibration_error()
+            points = asdict(counts.isotonic_map())
+            written[checkpoint] = {**points, "expected_calibration_error": error}
+    write_json(config.out / CALIBRATION, written)
+    console.print(
+        f"pseudo labels: confidence calibrated on validation pictures; error before {error:.3f}"
+    )
 
 
 def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:

@@ -1,9 +1,10 @@
-"""Whether the confidence of labels says how often they are right, from one pass over them."""
+"""Whether the confidence of labels says how often they are right, and a map that makes it so."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
+from scipy.optimize import isotonic_regression
 
 from agmm.errors import InputError
 from agmm.evaluation.confusion import share
@@ -33,6 +34,43 @@ class Bin:
     pixels: int
     confidence: float
     accuracy: float
+
+
+@dataclass(frozen=True)
+class CalibrationMap:
+    """From a confidence to how often the labels of such a confidence are right.
+
+    Linear between the points, and level before the first and after the last.
+
+    Args:
+        confidence: Confidence at each point, 0 to 1, rising.
+        accuracy: Share that is right there, 0 to 1, nowhere falling; as many.
+
+    Raises:
+        InputError: Anything else.
+    """
+
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        given, right = np.array(self.confidence), np.array(self.accuracy)
+        ranges = ((values >= 0) & (values <= 1) for values in (given, right))
+        if not (
+            0 < len(given) == len(right)
+            and all(values.all() for values in ranges)
+            and (np.diff(given) > 0).all()
+            and (np.diff(right) >= 0).all()
+        ):
+            raise InputError(
+                "calibration map: expected as many confidences, rising, as accuracies, not falling,"
+                f" all from 0 to 1, got {self.confidence} and {self.accuracy}"
+            )
+
+    def __call__(self, confidence: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
+        """Map confidences of any shape, 0 to 1, in their precision."""
+        mapped = np.interp(confidence, self.confidence, self.accuracy)
+        return np.asarray(mapped, confidence.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +128,35 @@ class Calibration:
             for i, (pixels, confidence, correct) in enumerate(
                 zip(self.pixels, self.confidence, self.correct, strict=True)
             )
+        )
+
+    def isotonic_map(self) -> "CalibrationMap":
+        """The map of the confidence that calibrates these labels and keeps their order.
+
+        Isotonic regression (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate
+        Multiclass Probability Estimates", KDD 2002) of the bins' accuracy on their mean confidence.
+
+        Returns:
+            The map; it has a point for each bin with a labelled pixel.
+
+        Raises:
+            InputError: There is no labelled pixel.
+
+        Example:
+            >>> labels, truth = np.zeros((1, 4), np.uint8), np.array([[0, 0, 1, 1]], np.uint8)
+            >>> counts = calibration(labels, np.array([[0.9, 0.9, 0.9, 0.2]]), truth)
+            >>> mapping = counts.isotonic_map()
+            >>> mapping(np.array([[0.1, 0.55, 0.9]])).round(4).tolist()
+            [[0.0, 0.3333, 0.6667]]
+        """
+        bars = [bar for bar in self.bins() if bar.pixels]
+        if not bars:
+            raise InputError("calibration: no pixel is labelled, so that there is nothing to fit")
+        fitted = isotonic_regression(
+            [bar.accuracy for bar in bars], weights=[bar.pixels for bar in bars]
+        )
+        return CalibrationMap(
+            tuple(bar.confidence for bar in bars), tuple(float(value) for value in fitted.x)
         )
 
     def expected_calibration_error(self) -> float:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agmm.evaluation.calibration import CalibrationMap
 from agmm.inference.network import needed_arguments, whole_input
 from agmm.labels.supervision import Supervision, resize
 from agmm.mixture import pseudo_labels
@@ -43,6 +44,7 @@ def label_picture(
     annotated: MaskArray | None = None,
     image_scale: float,
     threshold: float,
+    calibration: CalibrationMap | None = None,
     device: torch.device | str,
 ) -> LabelledPicture:
     """Pseudo labels of one picture: argmax of p·γ over the candidates; given labels are kept.
@@ -61,6 +63,7 @@ def label_picture(
             None = all the seeds of ``given``.
         image_scale: Factor on the picture's size that the network was trained with.
         threshold: Pixels of a lower confidence become 255; 0 to 1.
+        calibration: What the confidence is to be, by what it is; None = as it is.
         device: Where network and objective are.
 
     Returns:
@@ -78,16 +81,19 @@ def label_picture(
     posterior = _enlarged(result.posterior.float(), picture, size)
     support = None if result.support is None else _enlarged(result.support.float(), picture, size)
     allowed = torch.from_numpy(given.candidates)
-    mask, confidence = pseudo_labels(
-        probs, posterior, allowed[None], support=support, threshold=threshold
-    )
+    masks, confidences = pseudo_labels(probs, posterior, allowed[None], support=support)
+    mask, confidence = masks[0].to(torch.uint8), confidences[0]
+    if calibration is not None:
+        mapped = torch.from_numpy(calibration(confidence.numpy()))
+        confidence = mapped.masked_fill(mask == IGNORE_INDEX, 0)
+    mask = mask.masked_fill(confidence < threshold, IGNORE_INDEX)
     labelled = torch.from_numpy(given.seeds if annotated is None else annotated)
     keep = labelled != IGNORE_INDEX
     return LabelledPicture(
         probs=probs[0],
         posterior=posterior[0],
-        mask=torch.where(keep, labelled, mask[0].to(torch.uint8)),
-        confidence=torch.where(keep, 1.0, confidence[0]),
+        mask=torch.where(keep, labelled, mask),
+        confidence=torch.where(keep, 1.0, confidence),
         annotated=labelled,
     )
 

@@ -48,7 +48,8 @@ def label_image(
         threshold: Pixels of a lower confidence become 255; 0 to 1.
 
     Returns:
-        Everything at the picture's size.
+        Everything at the picture's size. Where there are guesses, the confidence is that of the
+        run's calibration, if it has one.
     """
     annotated, given = (
         supervise(
@@ -69,5 +70,6 @@ def label_image(
         annotated=annotated.seeds,
         image_scale=run.config.image_scale,
         threshold=threshold,
+        calibration=run.calibration if guesses else None,
         device=next(run.model.parameters()).device,
     )

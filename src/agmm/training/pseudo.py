@@ -241,7 +241,7 @@ def _stage(run: Run, threshold: float) -> tuple[Make, str]:
         return Seeds(result.mask.numpy())
 
     config = run.config
-    options = {
+    options: dict[str, object] = {
         "threshold": threshold,
         "image_scale": config.image_scale,
         "complete_labels": config.complete_labels,
@@ -250,6 +250,8 @@ def _stage(run: Run, threshold: float) -> tuple[Make, str]:
         "method": config.method,
         "objective": dict(sorted(config.objective.items())),
     }
+    if threshold and run.calibration is not None:
+        options["calibration"] = run.calibration
     weights = f"{weights_digest(run.model)} {weights_digest(run.objective)}"
     return make, f"pseudo {options} {weights}"
 

@@ -15,8 +15,9 @@ from torch import nn
 from agmm.config import TrainConfig, as_plain, from_plain, read_yaml
 from agmm.datasets.classes import Classes, read_classes
 from agmm.datasets.mapping import read_mapping
-from agmm.datasets.text import read_text
-from agmm.errors import ConfigError, WeightsError
+from agmm.datasets.text import read_json, read_text
+from agmm.errors import ConfigError, DataError, InputError, WeightsError
+from agmm.evaluation.calibration import CalibrationMap
 from agmm.files import written_atomically
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.cost import cost_of
@@ -40,6 +41,8 @@ FREE_TO_CHANGE = {
 }
 MAPPING = "mapping.yaml"
 """The run's copy of its mapping of classes, so that no other file has to stay where it is."""
+CALIBRATION = "calibration.json"
+"""How sure the pseudo labels of a run are, for each of its checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Run:
         step: Optimiser steps that the checkpoint has seen.
         seconds: Time that they took, validations included, over all parts of a continued run.
         cost: Time and memory of a step, as :func:`agmm.training.cost.cost_of` gives them.
+        calibration: How sure the pseudo labels of pictures with guesses are, by their confidence;
+            None if that was not measured.
     """
 
     path: Path
@@ -65,6 +70,7 @@ class Run:
     step: int
     seconds: float
     cost: dict[str, Any]
+    calibration: CalibrationMap | None
 
 
 def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu") -> Run:
@@ -81,6 +87,7 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
 
     Raises:
         WeightsError: If the folder holds no such checkpoint, or one that does not fit its config.
+        DataError: If its calibration cannot be read.
     """
     path = Path(path)
     if not (path / "config.yaml").is_file():
@@ -112,7 +119,22 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
         step=saved["global_step"],
         seconds=saved["callbacks"]["Timer"]["time_elapsed"]["train"],
         cost=cost_of(saved["callbacks"]),
+        calibration=_read_calibration(path / CALIBRATION, file.stem),
     )
+
+
+def _read_calibration(file: Path, checkpoint: str) -> CalibrationMap | None:
+    if not file.is_file():
+        return None
+    content: Any = read_json(file)
+    try:
+        points = content[checkpoint]
+        return CalibrationMap(tuple(points["confidence"]), tuple(points["accuracy"]))
+    except (LookupError, TypeError, ValueError, InputError) as error:
+        raise DataError(
+            f"{file}: no calibration of the checkpoint {checkpoint} ({error}). Copy the run folder"
+            " again, or remove this file: the confidence then stays as it is."
+        ) from error
 
 
 def checkpoint_path(path: Path, name: str) -> Path:
