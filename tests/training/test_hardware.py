@@ -50,13 +50,23 @@ def test_devices_that_are_not_there_are_refused(
         check_devices(accelerator, devices)
 
 
+def taken(accelerator: Accelerator, devices: int) -> bool:
+    """Whether a training may ask for so many devices."""
+    try:
+        check_devices(accelerator, devices)
+    except ConfigError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
-    ("gpus", "accelerator", "devices"),
-    [(2, "gpu", 2), (4, "auto", 1), (0, "auto", 2), (1, "cpu", 8)],
+    ("gpus", "accelerator", "most"),
+    [(2, "gpu", 2), (4, "auto", 4), (1, "gpu", 1), (0, "gpu", 0), (0, "auto", 9), (1, "cpu", 9)],
 )
-def test_devices_that_are_there_are_taken(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, accelerator: Accelerator, devices: int
+def test_devices_are_taken_up_to_those_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, accelerator: Accelerator, most: int
 ) -> None:
+    """A CPU serves as any number of them; 9 is the most that is tried."""
     monkeypatch.setattr("agmm.training.hardware.number_of_gpus", lambda: gpus)
 
-    check_devices(accelerator, devices)
+    assert [n for n in range(1, 10) if taken(accelerator, n)] == [*range(1, most + 1)]
