@@ -1,5 +1,6 @@
 """What ``agmm check`` tells, and its exit code."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -144,6 +145,25 @@ def test_everything_is_in_the_json(boxed_data: Path, tmp_path: Path) -> None:
     assert sum(dense["amount_per_class"].values()) == 2 * 48 * 64
     assert dense["unlabelled"] == 0
     assert found["faults"] == found["never_labelled"] == []
+
+
+def test_what_was_found_is_told_if_the_file_cannot_be_written(
+    boxed_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("agmm.commands.check.write_json", full)
+
+    assert main(["check", str(boxed_data), "--json", f"{tmp_path}/found.json"]) == 1
+
+    found, _, message = capsys.readouterr().err.partition("No space left on device")
+    assert message.count("\n") == 1  # nothing follows it
+    assert "train: 4 pictures, 64x48 pixels" in found
+    assert "nothing is wrong" in found
 
 
 def test_a_fault_in_a_split_that_no_training_reads_is_a_warning(

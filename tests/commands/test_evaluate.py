@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -101,6 +102,29 @@ def test_the_table_and_the_file_show_the_scores(
     assert values["step"] == load_run(tiny_run).step
     assert values["miou"] == pytest.approx(expected.miou)
     assert values["iou"] == pytest.approx(dict(zip(NAMES, expected.iou, strict=True)))
+
+
+def test_scores_are_told_if_the_file_cannot_be_written(
+    tiny_run: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    expected = evaluate(tiny_run, tiny_data, device="cpu")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("agmm.commands.evaluate.write_json", full)
+    words = [str(tiny_run), str(tiny_data), "--json", str(tmp_path / "scores.json")]
+
+    assert main(["evaluate", *words]) == 1
+
+    table, _, message = capsys.readouterr().err.partition("No space left on device")
+    assert message.count("\n") == 1  # nothing follows it
+    for name, iou in zip((*NAMES, "mIoU"), (*expected.iou, expected.miou), strict=True):
+        assert f" {100 * iou:.1f} " in next(t for t in table.splitlines() if f" {name} " in t)
 
 
 def test_a_class_that_is_nowhere_is_null_in_the_file(

@@ -52,7 +52,8 @@ def check(
 
     Raises:
         AgmmError: If ``labels`` names no form, or the data set cannot be listed or has nothing to
-            train on.
+            train on, or ``json`` is a folder or lies where nothing can be written.
+        OSError: If writing ``json`` fails; what was found is printed then.
     """
     if labels:
         check_forms("--labels", labels)
@@ -70,7 +71,12 @@ def check(
             progress=progress,
         )
     if json is not None:
-        write_json(Path(json), as_plain(dataset, report))
+        try:
+            write_json(Path(json), as_plain(dataset, report))
+        except OSError:
+            # A full disk shall not cost what was found in an hour.
+            show(dataset, report, Console(stderr=True))
+            raise
     return dataset, report
 
 

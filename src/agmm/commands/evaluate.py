@@ -69,8 +69,9 @@ def evaluate(
         The scores.
 
     Raises:
-        AgmmError: If the run or the data cannot be read, their classes differ, or ``json`` cannot
-            be written.
+        AgmmError: If the run or the data cannot be read, their classes differ, or ``json`` is a
+            folder or lies where nothing can be written.
+        OSError: If writing ``json`` fails; the scores are printed then.
     """
     if json is not None:
         check_target("--json", Path(json))
@@ -101,7 +102,12 @@ def evaluate(
     result = scores(total)
     if json is not None:
         about = {"run": str(run), "checkpoint": checkpoint, "step": loaded.step, "split": split}
-        write_json(Path(json), {**about, **result.as_dict(loaded.classes.names)})
+        try:
+            write_json(Path(json), {**about, **result.as_dict(loaded.classes.names)})
+        except OSError:
+            # A full disk shall not cost the scores of an hour.
+            console.print(_table(f"{data} ({split})", loaded.classes.names, result))
+            raise
     return result
 
 
@@ -110,7 +116,11 @@ def main(name: str, arguments: Sequence[str]) -> None:
     values: dict[str, Any] = parse(build_parser(name, evaluate, EXAMPLES), arguments)
     result = evaluate(**values)
     class_names = read_classes(Path(values["run"]) / "classes.txt").names
-    table = Table(title=escape(f"{values['data']} ({values['split']})"))
+    Console().print(_table(f"{values['data']} ({values['split']})", class_names, result))
+
+
+def _table(title: str, class_names: Sequence[str], result: Scores) -> Table:
+    table = Table(title=escape(title))
     table.add_column("class")
     table.add_column("IoU", justify="right")
     for class_name, iou in zip(class_names, result.iou, strict=True):
@@ -118,4 +128,4 @@ def main(name: str, arguments: Sequence[str]) -> None:
     table.add_section()
     table.add_row("mIoU", f"{100 * result.miou:.1f}")
     table.add_row("pixel accuracy", f"{100 * result.pixel_accuracy:.1f}")
-    Console().print(table)
+    return table
