@@ -1,6 +1,7 @@
 """The layout of Cityscapes."""
 
 import pickle
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,37 @@ def test_a_file_of_an_unknown_name_without_a_picture_is_reported(city: Path, dra
         Unmatched("bb/x_gtFine_ids", x, "dense", "val"),
         Unmatched("y", y, "dense", None),
     )
+
+
+@pytest.mark.parametrize("folder", ["gtFine", "gtCoarse"])
+@pytest.mark.parametrize("split", ["trian", "aa"])
+def test_a_folder_of_masks_that_is_no_split_is_refused(
+    city: Path, draw: Draw, folder: str, split: str
+) -> None:
+    for name in "xy":
+        put(draw, f"{split}/aa/{name}", [[7] * 4] * 3, folder=folder)
+        put(draw, f"{split}/aa/{name}", None, "color", folder)
+    draw(f"{folder}/{split}/aa/z_{folder}_ids.png", [[7] * 4] * 3)  # may be a mask as well
+    with pytest.raises(DataError) as caught:
+        read_dataset(city)
+    assert str(caught.value) == (
+        f"{city / folder / split}: 3 masks of no split: leftImg8bit/ has the pictures of test,"
+        " train, val. Name the folder as one of these, add its pictures, or take it away."
+    )
+    draw(f"leftImg8bit/{split}/aa/x_leftImg8bit.png")
+    assert set(read_dataset(city).split(split)[0].labels) >= {"dense"}
+
+
+def test_masks_of_published_splits_need_no_pictures(city: Path, draw: Draw) -> None:
+    before = read_dataset(city)
+    shutil.rmtree(city / "leftImg8bit/val")  # downloaded in part
+    put(draw, "train_extra/zz/z", [[7] * 4] * 3, folder="gtCoarse")
+    put(draw, "demoVideo/zz/z", [[7] * 4] * 3)
+    draw("gtFine/pictures/z_gtFine_color.png")  # no mask
+    dataset = read_dataset(city)
+    assert {**dataset.splits, "val": before.splits["val"]}.keys() == before.splits.keys()
+    assert [r.name for r in dataset.split("train")] == [r.name for r in before.split("train")]
+    assert dataset.unmatched == ()
 
 
 def test_masks_of_unknown_names_beside_pictures_without_folders(tmp_path: Path, draw: Draw) -> None:

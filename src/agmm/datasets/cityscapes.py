@@ -12,7 +12,8 @@ that the benchmark scores; all other ids are unlabelled.
 
 import contextlib
 import re
-from collections.abc import Container, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -76,6 +77,9 @@ _LABEL = re.compile(rf"(?P<name>.+)_(?P<kind>{'|'.join(_CODINGS)})")
 _COMPANION = re.compile(r".+_(color|instanceTrainIds|panoptic)")
 """What else is published, or made by the scripts of Cityscapes; it says no more than the masks."""
 
+_PUBLISHED = frozenset({"train", "val", "test", "train_extra", "demoVideo"})
+"""The splits that are published: who has the masks of all need not have the pictures of all."""
+
 _PLACEHOLDERS = 3
 """Masks of the test split that are looked at: all are the same where they are placeholders."""
 
@@ -101,9 +105,10 @@ def read_cityscapes(root: Path) -> Dataset:
 
     The dense mask of a picture is that of ``gtFine/`` if there is one, else that of ``gtCoarse/``,
     whose polygons are its blocks as well. Files of unknown names are left out beside a mask of
-    their picture. Masks of a split without any picture are left out, as ``gtCoarse/`` comes with
-    those of 20000 pictures that have to be downloaded by themselves. So are those of the split
-    "test" where the first three of them label nothing: what is published of it are placeholders.
+    their picture. Masks of a published split without any picture are left out, as ``gtCoarse/``
+    comes with those of 20000 pictures that have to be downloaded by themselves. So are those of
+    the split "test" where the first three of them label nothing: what is published of it are
+    placeholders.
 
     Args:
         root: The data set's folder.
@@ -113,8 +118,9 @@ def read_cityscapes(root: Path) -> Dataset:
 
     Raises:
         DataError: No pictures, some in folders and some not, two folders of one split, two
-            pictures or masks of one name, a picture whose only mask has an unknown name, a list of
-            other classes, or two labels of one form for one picture.
+            pictures or masks of one name, a picture whose only mask has an unknown name, masks in
+            a folder that is no split, a list of other classes, or two labels of one form for one
+            picture.
     """
     for own in (root / "label_colors.txt", root / "dataset_meta.json"):
         if own.is_file():
@@ -145,10 +151,7 @@ def _list_labels(folder: Path, pictures: Mapping[str, Path]) -> dict[str, Path]:
     """List the masks by the path of their picture; of each picture the kind that is taken first."""
     found: dict[str, dict[str, Path]] = {}
     unknown: dict[str, Path] = {}
-    splits = {path.partition("/")[0] for path in pictures if "/" in path}
-    for path, file in in_usual_splits(folder, list_files(folder)).items():
-        if splits and "/" in path and path.partition("/")[0] not in splits:
-            continue
+    for path, file in _of_splits(folder, pictures).items():
         match = _LABEL.fullmatch(path)
         if match:
             name = match["name"].removesuffix(f"_{folder.name}")
@@ -161,6 +164,27 @@ def _list_labels(folder: Path, pictures: Mapping[str, Path]) -> dict[str, Path]:
     if test and all(_labels_nothing(labels[name]) for name in sorted(test)[:_PLACEHOLDERS]):
         labels = {name: file for name, file in labels.items() if name not in test}
     return {**labels, **unknown}
+
+
+def _of_splits(folder: Path, pictures: Iterable[str]) -> dict[str, Path]:
+    """List the files of the splits that have pictures; refuse a folder that may be misspelt."""
+    splits = {path.partition("/")[0] for path in pictures if "/" in path}
+    found: dict[str, Path] = {}
+    lost: Counter[str] = Counter()
+    for path, file in in_usual_splits(folder, list_files(folder)).items():
+        split, in_folder, _ = path.partition("/")
+        if not in_folder or not splits or split in splits:
+            found[path] = file
+        elif split not in _PUBLISHED and not _COMPANION.fullmatch(path):
+            lost[split] += 1
+    if lost:
+        split, number = next(iter(lost.items()))
+        raise DataError(
+            f"{folder / split}: {counted(number, 'mask')} of no split: leftImg8bit/ has the"
+            f" pictures of {', '.join(sorted(splits))}. Name the folder as one of these, add its"
+            " pictures, or take it away."
+        )
+    return found
 
 
 def _without_picture(
