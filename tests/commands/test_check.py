@@ -68,6 +68,42 @@ def test_pictures_that_no_label_file_names_are_a_warning(
     assert f"warning: {told}" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     assert any(warning.startswith(told) for warning in found["warnings"])
+    assert found["unused"] == [f"{tmp_path}/Images/{name}.png" for name in "bc"]
+
+
+def test_pictures_that_lists_leave_out_are_told_in_one_line_and_no_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lists choose pictures on purpose: all but 2,913 of the 17,125 of VOC 2012 are in none."""
+    [sample] = (sample for sample in tiny_samples() if sample.name == "voc")
+    lay(sample, tmp_path)
+    files = [tmp_path / f"JPEGImages/{name}.jpg" for name in "bc"]
+    for file in files:
+        Image.new("RGB", (4, 3)).save(file)
+
+    assert main(["check", str(tmp_path), "--json", str(tmp_path / "found.json")]) == 0
+
+    told = f"2 pictures are in no list and not used, e.g. {files[0]}"
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if "in no list" in line] == [told]
+    assert printed[-1] == "nothing is wrong"
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["unused"] == [str(file) for file in files]
+    assert not any("list" in warning for warning in found["warnings"])
+
+
+def test_pictures_without_a_mask_that_are_not_used_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [sample] = (sample for sample in tiny_samples() if sample.name == "camvid colours")
+    lay(sample, tmp_path)
+    file = tmp_path / "701_StillsRaw_full/b.png"
+    Image.new("RGB", (4, 3)).save(file)
+
+    assert main(["check", str(tmp_path)]) == 0
+
+    told = f"1 picture is without a mask and not used, e.g. {file}. Add their masks, if they were"
+    assert f"warning: {told} forgotten." in capsys.readouterr().out
 
 
 def test_a_tag_without_a_box_is_a_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,18 @@ def test_pictures_that_no_label_file_names_are_told(
     assert told in console.export_text()
 
 
+def test_pictures_that_no_list_names_are_told(
+    tiny_data: Path, tmp_path: Path, console: Console
+) -> None:
+    files = tuple(tmp_path / f"{n}.jpg" for n in range(14_212))
+    dataset = replace(read_dataset(tiny_data), unused=files, unused_as="in no list")
+
+    usable_dataset(dataset, {"train": ("points",)}, skip_bad=False, console=console)
+
+    told = f"14,212 pictures are in no list and not used, e.g. {tmp_path}/0.jpg"
+    assert told in console.export_text().splitlines()
+
+
 def test_tracked_gives_every_item_and_is_silent_on_a_pipe(console: Console) -> None:
     assert list(tracked([3, 1, 2], "counting", console)) == [3, 1, 2]
     assert console.export_text() == ""

@@ -33,6 +33,7 @@ def test_segnet_without_lists(segnet: Path, format_: str) -> None:
     dataset = pickle.loads(pickle.dumps(read_dataset(segnet, format=format_)))
     assert names(dataset) == {"test": ["d"], "train": ["a", "b"], "val": ["c"]}
     assert dataset.classes == CAMVID
+    assert dataset.unused == ()
     assert (CAMVID.names[8], CAMVID.colors[8]) == ("car", CAR)
     assert mask(dataset.splits["train"][0]) == [[0, 10, 255, 255]] * 3
     assert dataset.unmatched == ()
@@ -45,6 +46,17 @@ def test_segnet_with_lists_from_a_folder_above(segnet: Path) -> None:
     dataset = read_dataset(segnet)
     assert names(dataset) == {"test": ["d"], "train": ["a"], "val": ["c"]}
     assert mask(dataset.splits["val"][0]) == [[0, 10, 255, 255]] * 3
+    assert dataset.unused == (segnet / "train/b.png",)
+    assert dataset.unused_as == "in no list"
+
+
+def test_masks_beside_listed_pictures_are_no_unused_pictures(segnet: Path, draw: Draw) -> None:
+    for split, name in (("train", "a"), ("val", "c"), ("test", "d")):
+        draw(f"{split}/{name}_L.png", [[0, 10, 11, 255]] * 3)
+        (segnet / f"{split}.txt").write_text(f"{split}/{name}.png {split}/{name}_L.png\n")
+    dataset = read_dataset(segnet)
+    assert mask(dataset.split("val")[0]) == [[0, 10, 255, 255]] * 3
+    assert dataset.unused == (segnet / "train/b.png",)
 
 
 def test_names_of_classes_may_be_given(segnet: Path) -> None:
@@ -80,6 +92,10 @@ def test_as_published(tmp_path: Path, draw: Draw) -> None:
     assert names(dataset) == {"train": ["0001TP_1"]}
     assert mask(dataset.splits["train"][0]) == [[255, 0, 1, 1]] * 3
     assert dataset.unmatched == (Unmatched("0001TP_9", extra, "dense", "train"),)
+    assert dataset.unused == (tmp_path / "701_StillsRaw_full/0001TP_2.png",)
+    assert dataset.unused_as == "without a mask"
+    other, _ = draw("frames/day/0001TP_3.png"), draw("points/0001TP_1.png", [[255] * 4] * 3)
+    assert read_dataset(tmp_path).unused == (*dataset.unused, other)
     draw("more/0001TP_1.png")
     with pytest.raises(DataError, match="two files of one name"):
         read_dataset(tmp_path)

@@ -81,6 +81,27 @@ def write_xml(
     return path
 
 
+def test_pictures_in_no_list_are_unused(voc: Path, draw: Draw) -> None:
+    """Also where they have labels; those of a list that another one takes the place of are not."""
+    write_lists(voc, trainval="a\nb\nc\n", odd="d\n")
+    for name in "dgef":
+        draw(f"JPEGImages/{name}.jpg")
+    dataset = read_dataset(voc)
+    assert names(dataset) == {"train": ["a", "b"], "val": ["c"], "odd": ["d"]}
+    assert [file.name for file in dataset.unused] == ["e.jpg", "f.jpg", "g.jpg"]
+    assert dataset.unused_as == "in no list"
+    draw("SegmentationClassAug/e.png", [[0, 8, 8, 255]] * 3)
+    draw("SegmentationClass/f.png", [[0, 8, 8, 255]] * 3)
+    write_lists(voc, train_aug="a\nb\ne\n")
+    dataset = read_dataset(voc)
+    assert [file.name for file in dataset.unused] == ["f.jpg", "g.jpg"]
+    assert dataset.unmatched == ()
+
+
+def test_of_the_sample_every_picture_is_used(shared: Path) -> None:
+    assert read_dataset(shared / "data/voc_mini").unused == ()
+
+
 @pytest.mark.parametrize("format_", ["auto", "voc"])
 def test_the_layout_is_read(voc: Path, format_: str) -> None:
     dataset = pickle.loads(pickle.dumps(read_dataset(voc, format=format_)))

@@ -10,12 +10,18 @@ from rich.table import Table
 
 from agmm.commands.common import empty_labels, unused_pictures
 from agmm.datasets.check import FormCounts, Report
-from agmm.datasets.records import Dataset, Skipped
+from agmm.datasets.records import Dataset, Skipped, Unused
 from agmm.datasets.text import counted
 from agmm.labels.forms import Form
 
 _AMOUNTS: Mapping[str, str] = {"tags": "", "boxes": "boxes", "points": "clicks"}
 """What is counted of a form beside pictures; pixels of all others."""
+
+_FORGOTTEN: Mapping[Unused, str] = {
+    "in no file of labels": "Name them in one, also without any label, if they were forgotten.",
+    "without a mask": "Add their masks, if they were forgotten.",
+}
+"""What to do with unused pictures; lists leave pictures out on purpose, which is no warning."""
 
 _LISTED, _CLASS_WIDTH, _COLUMN_WIDTH = 20, 24, 16
 
@@ -61,11 +67,9 @@ def warnings_of(dataset: Dataset, report: Report) -> list[str]:
                 f" {names[0]}: what is outside of the boxes is not taken for background there."
                 " Add the boxes, if they were forgotten."
             )
-    if dataset.unused:
-        found.append(
-            f"{unused_pictures(dataset.unused)}. Name them in one, also without any label, if they"
-            " were forgotten."
-        )
+    if dataset.unused and dataset.unused_as in _FORGOTTEN:
+        unused = unused_pictures(dataset.unused, dataset.unused_as)
+        found.append(f"{unused}. {_FORGOTTEN[dataset.unused_as]}")
     if "train" not in dataset.splits:
         found.append("there is no split train, so that nothing can be trained")
     if "val" in dataset.splits and "dense" not in report.counts["val"]:
@@ -115,6 +119,9 @@ def show(dataset: Dataset, report: Report, console: Console) -> list[Skipped]:
         console.print(f"never labelled: {', '.join(never)}", markup=False, highlight=False)
     for repair in report.repaired:
         console.print(f"repaired {repair.file}: {repair.reason}", markup=False, soft_wrap=True)
+    if dataset.unused and dataset.unused_as not in _FORGOTTEN:
+        told = unused_pictures(dataset.unused, dataset.unused_as)
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     _list([f"warning: {text}" for text in warnings_of(dataset, report)], console)
     faults = faults_of(report)
     _list([fault.reason for fault in faults], console)
@@ -185,7 +192,7 @@ def as_plain(dataset: Dataset, report: Report) -> dict[str, Any]:
         report: What was found.
 
     Returns:
-        Counts of each split, faults and warnings.
+        Counts of each split, unused pictures, faults and warnings.
     """
     return {
         "data": str(dataset.root),
@@ -204,6 +211,7 @@ def as_plain(dataset: Dataset, report: Report) -> dict[str, Any]:
         },
         "never_labelled": never_labelled(dataset, report),
         "duplicates": [[str(file) for file in files] for files in report.duplicates],
+        "unused": [str(file) for file in dataset.unused],
         "faults": [{"file": str(f.file), "reason": f.reason} for f in faults_of(report)],
         "warnings": warnings_of(dataset, report),
     }

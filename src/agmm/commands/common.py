@@ -12,7 +12,7 @@ from rich.progress import track
 from agmm.datasets.check import Required, checked
 from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
-from agmm.datasets.records import Dataset
+from agmm.datasets.records import Dataset, Unused
 from agmm.datasets.text import counted
 from agmm.errors import ConfigError, DataError
 from agmm.labels.forms import FORMS, Form
@@ -139,23 +139,22 @@ def empty_labels(names: Sequence[str]) -> str:
     return f"{counted(len(names), 'picture')} {have} an empty label, e.g. {names[0]}"
 
 
-def unused_pictures(files: Sequence[Path]) -> str:
-    """Say how many pictures no file of labels names.
+def unused_pictures(files: Sequence[Path], why: Unused) -> str:
+    """Say how many pictures are not used.
 
     Args:
         files: The pictures, at least one.
+        why: Why they are not.
 
     Returns:
         How many, with the first one.
 
     Example:
-        >>> unused_pictures([Path("images/a.jpg")])
+        >>> unused_pictures([Path("images/a.jpg")], "in no file of labels")
         '1 picture is in no file of labels and not used, e.g. images/a.jpg'
     """
     are = "is" if len(files) == 1 else "are"
-    return (
-        f"{counted(len(files), 'picture')} {are} in no file of labels and not used, e.g. {files[0]}"
-    )
+    return f"{counted(len(files), 'picture')} {are} {why} and not used, e.g. {files[0]}"
 
 
 def usable_dataset(
@@ -191,7 +190,8 @@ def usable_dataset(
                 soft_wrap=True,
             )
     if usable.unused:
-        console.print(unused_pictures(usable.unused), markup=False, soft_wrap=True)
+        told = unused_pictures(usable.unused, usable.unused_as)
+        console.print(told, markup=False, soft_wrap=True)
     for repair in usable.repaired:
         console.print(f"repaired {repair.file}: {repair.reason}", markup=False, soft_wrap=True)
     for skipped in usable.skipped:

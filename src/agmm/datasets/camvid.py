@@ -12,22 +12,23 @@
 
 SPLIT is train, val, test or a usual spelling of these; one without masks is read as well. Without
 files of classes these are the 11 of SegNet, whose 11 in the masks is unlabelled. Where a split has
-a list, all others need one too, and pictures that are in no list are not used. Nor are, of the data
-as published, pictures without a mask.
+a list, all others need one too, and pictures that are in no list are unused. So are, of the data as
+published, pictures without a mask.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
 from agmm.datasets.beside import PNG_FOLDERS, Label, joined, read_beside
 from agmm.datasets.classes import Classes, Color, read_classes
-from agmm.datasets.listing import add_file, list_files
+from agmm.datasets.listing import add_file, list_files, list_unused
 from agmm.datasets.lists import find_listed, read_list
 from agmm.datasets.places import folder_splits, one_folder_each, split_name
 from agmm.datasets.recoding import Coding, read_coded, read_merged
-from agmm.datasets.records import Dataset
+from agmm.datasets.records import Dataset, Unused
 from agmm.datasets.text import read_text
 from agmm.errors import DataError
 
@@ -54,8 +55,8 @@ _COLORS = ("label_colors.txt", "class_dict.csv")
 _VOID = frozenset({"void", "unlabelled", "unlabeled", "ignore", "ignored"})
 """Names in ``label_colors.txt`` that are no class."""
 
-_Pairs = tuple[dict[Key, Path], dict[str, Path]]
-"""Split and name to picture, and "SPLIT/NAME" to mask."""
+_Found = tuple[dict[Key, Path], dict[str, Path], list[Path]]
+"""Split and name to picture, "SPLIT/NAME" to mask, and pictures that are not used."""
 
 
 def is_camvid(root: Path) -> bool:
@@ -92,19 +93,22 @@ def read_camvid(root: Path) -> Dataset:
     """
     masked = _mask_folders(root)
     splits = folder_splits(_picture_folders(root) if masked else ())
-    if any(_list_of(folder).is_file() for folder in splits):
-        images, masks = _from_lists(root, splits)
+    listed = any(_list_of(folder).is_file() for folder in splits)
+    if listed:
+        images, masks, unused = _from_lists(root, splits)
     elif splits:
-        images, masks = _from_folders(splits, one_folder_each(masked))
+        images, masks, unused = _from_folders(splits, one_folder_each(masked))
     else:
-        images, masks = _as_published(root)
+        images, masks, unused = _as_published(root)
     if not images:
         raise DataError(f"{root}: there are no pictures beside the masks. Put them there.")
     classes, label = _classes(root)
     labels = read_beside(root, classes)
     own = {name: label(file) for name, file in masks.items()}
     labels["dense"] = joined(labels["dense"], own)
-    return assembled(root, classes, images, labels, splits_known=True)
+    dataset = assembled(root, classes, images, labels, splits_known=True)
+    why: Unused = "in no list" if listed else "without a mask"
+    return replace(dataset, unused=tuple(unused), unused_as=why)
 
 
 def _picture_folders(root: Path) -> list[Path]:
@@ -130,7 +134,7 @@ def _list_of(folder: Path) -> Path:
     return folder.parent / f"{folder.name}.txt"
 
 
-def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Pairs:
+def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Found:
     images: dict[Key, Path] = {}
     masks: dict[str, Path] = {}
     for folder, split in splits.items():
@@ -147,28 +151,33 @@ def _from_lists(root: Path, splits: Mapping[Path, str]) -> _Pairs:
             f"{root}: {both[0]} is in the lists of both train and val ({len(both)} such pictures),"
             " so that scores would be those of training pictures. Remove it from one of them."
         )
-    return images, masks
+    named = {*masks.values()}  # they may lie beside the pictures
+    unused = [file for file in list_unused(root, images.values()) if file not in named]
+    return images, masks, unused
 
 
-def _from_folders(splits: Mapping[Path, str], masked: Mapping[str, Path]) -> _Pairs:
+def _from_folders(splits: Mapping[Path, str], masked: Mapping[str, Path]) -> _Found:
     images: dict[Key, Path] = {}
     masks: dict[str, Path] = {}
     for folder, split in splits.items():
         images |= {(split, name): file for name, file in list_files(folder).items()}
     for split, folder in masked.items():
         masks |= {f"{split}/{name}": file for name, file in _list_masks(folder).items()}
-    return images, masks
+    return images, masks, []
 
 
-def _as_published(root: Path) -> _Pairs:
+def _as_published(root: Path) -> _Found:
     masks = _list_masks(root / _APPROVED)
     images: dict[Key, Path] = {}
+    unused: list[Path] = []
     labels = {_APPROVED, *PNG_FOLDERS.values()}
     for folder in (path for path in _folders(root) if path.name not in labels):
         for name, file in list_files(folder).items():
             if name in masks:
                 add_file(images, ("train", name), file)
-    return images, {f"train/{name}": file for name, file in masks.items()}
+            else:
+                unused.append(file)
+    return images, {f"train/{name}": file for name, file in masks.items()}, unused
 
 
 def _list_masks(folder: Path) -> dict[str, Path]:

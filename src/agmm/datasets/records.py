@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from agmm.datasets.classes import Classes
 from agmm.errors import DataError
@@ -77,6 +78,10 @@ class Unmatched:
     split: str | None
 
 
+Unused = Literal["in no file of labels", "in no list", "without a mask"]
+"""Why a picture is not used, as a message says it."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """All records of a data set.
@@ -91,7 +96,9 @@ class Dataset:
         unlabelled: For each checked split the names of pictures whose labels say nothing, as no
             pixel is labelled. That is no fault, but they teach nothing by themselves.
         repaired: What was repaired because the caller wished so.
-        unused: Pictures beside those of the records that no file of labels names. That is no fault.
+        unused: Pictures beside those of the records that are not used. That is no fault.
+        unused_as: Why they are not. Lists choose pictures on purpose; what no file of labels
+            names, or has no mask where there are no lists, may have been forgotten.
         format: The name of the layout that it was read from; empty if it was not read by name.
     """
 
@@ -103,6 +110,7 @@ class Dataset:
     unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repaired: tuple[Repaired, ...] = ()
     unused: tuple[Path, ...] = ()
+    unused_as: Unused = "in no file of labels"
     format: str = ""
 
     def split(self, name: str) -> tuple[Record, ...]:

@@ -78,8 +78,9 @@ def read_voc(root: Path) -> Dataset:
     Every list is a split; ``trainval`` is left out where it is only the union of ``train`` and
     ``val``, and ``train_aug`` takes the place of ``train`` where there is
     ``SegmentationClassAug/``. Pictures and labels that are in no list are left out too, as VOC has
-    many of them, but a label whose picture is not in ``JPEGImages/`` is reported. The tags of a
-    picture are those of ``tags.csv`` if there is one, else the classes of its boxes.
+    many of them: the pictures are unused, and a label whose picture is not in ``JPEGImages/`` is
+    reported. The tags of a picture are those of ``tags.csv`` if there is one, else the classes of
+    its boxes.
 
     Args:
         root: The data set's folder.
@@ -108,15 +109,18 @@ def read_voc(root: Path) -> Dataset:
         labels["boxes"],
         {name: Label(file, partial(_boxes, file, classes.names)) for name, file in files.items()},
     )
+    listed = {name for names in lists.values() for name in names}
     if not (root / "tags.csv").is_file():
-        listed = {name for names in lists.values() for name in names}
         labels["tags"] = {
             name: Label(file, partial(_tags, file, classes.names))
             for name, file in files.items()
             if name in listed
         }
     splits, unmatched = _records(lists, images, in_known_splits(labels, images, {*lists}))
-    return Dataset(root, classes, splits, unmatched=unmatched)
+    unused = tuple(file for name, file in images.items() if name not in listed)
+    return Dataset(
+        root, classes, splits, unmatched=unmatched, unused=unused, unused_as="in no list"
+    )
 
 
 def _records(
