@@ -136,6 +136,92 @@ def test_pictures_of_several_tasks_are_told_apart_by_their_folders(cvat: Path, d
     assert [r.labels["tags"]().classes.tolist() for r in records] == [[0, 1], [0], [1]]  # type: ignore[union-attr]
 
 
+TASKS = {"task1/annotations": "cat", "task2/annotations": "dog", "more/task3/job": "cow"}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, draw: Draw) -> Path:
+    """Three tasks as they were exported, each with a picture of the same name."""
+    for place, label in TASKS.items():
+        folder = draw(f"{place.rpartition('/')[0]}/images/a.jpg", size=(6, 10)).parents[1]
+        meta = META.replace("dog", label)
+        write(folder, image(f'<tag label="{label}"/>'), Path(place).name, meta)
+    return tmp_path
+
+
+@pytest.mark.parametrize("format_", ["auto", "cvat"])
+def test_tasks_in_folders_of_their_own(tasks: Path, draw: Draw, format_: str) -> None:
+    draw("points/task1/a.png", np.full((6, 10), 255))
+    write(tasks / "task2", image('<tag label="cat"/>', "sub/b.jpg"), name="Validation")
+    picture = draw("images/task2/sub/b.jpg", size=(6, 10))
+    unused = draw("task2/images/c.jpg", size=(6, 10))
+    dataset = read_dataset(tasks, format=format_)
+    assert dataset.format == "cvat"
+    assert set(dataset.classes.names) == {"cat", "dog", "cow"}
+    found = {s: [(r.name, r.image) for r in records] for s, records in dataset.splits.items()}
+    assert found == {
+        "train": [(f"{n}/a", tasks / n / "images/a.jpg") for n in ("more/task3", "task1", "task2")],
+        "val": [("task2/sub/b", picture)],
+    }
+    for record, label in zip(dataset.split("train"), ("cow", "cat", "dog"), strict=True):
+        tags = record.labels["tags"]()
+        assert isinstance(tags, Tags)
+        assert [dataset.classes.names[k] for k in tags.classes] == [label]
+    assert set(dataset.split("train")[1].labels) == {"tags", "points"}
+    assert (dataset.unused, dataset.unmatched) == ((unused,), ())
+
+
+def test_files_below_are_read_beside_one_in_the_folder_itself(cvat: Path, tasks: Path) -> None:
+    assert cvat == tasks
+    records = read_dataset(cvat).split("train")
+    assert [r.name for r in records] == ["a", "more/task3/a", "task1/a", "task2/a"]
+
+
+def test_labels_of_a_task_without_their_pictures_are_unmatched(tasks: Path, draw: Draw) -> None:
+    """A picture of this name elsewhere is another one."""
+    draw("images/a.jpg", size=(6, 10))
+    (tasks / "task1/images/a.jpg").unlink()
+    file = tasks / "task1/annotations.xml"
+    assert read_dataset(tasks).unmatched == (Unmatched("task1/a", file, "tags", "train"),)
+
+
+def test_a_folder_may_be_a_split(cvat: Path, draw: Draw) -> None:
+    """ "default" is a subset that nobody has chosen."""
+    (cvat / "annotations.xml").unlink()
+    for folder, more in (("Training", ""), ("old/val", 'subset="default"'), ("x", 'subset="val"')):
+        draw(f"{folder}/images/a.jpg", size=(6, 10))
+        write(cvat / folder, image('<tag label="cat"/>', more=more))
+    found = {s: [r.name for r in rs] for s, rs in read_dataset(cvat).splits.items()}
+    assert found == {"train": ["Training/a"], "val": ["old/val/a", "x/a"]}
+    file = write(cvat / "old/val", image('<tag label="cat"/>', more='subset="Train"'))
+    with pytest.raises(DataError) as caught:
+        read_dataset(cvat)
+    assert str(caught.value).startswith(
+        f"{file}: 'Train' is the split train, but the folder old/val/ is val, so that"
+    )
+    file.rename(file.with_name("monday.xml"))
+    with pytest.raises(DataError, match=r"monday\.xml: 'Train' is the split train"):
+        read_dataset(cvat)
+
+
+@pytest.mark.parametrize("text", ["<annotation/>", "<annotations", ""])
+def test_another_xml_below_is_refused(cvat: Path, text: str) -> None:
+    """Only scribblesup/ may lie beside any layout."""
+    file = cvat / "old/Annotations/b.xml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    with pytest.raises(DataError, match=rf"{file}: (must be <annotations>.* or take|cannot be)"):
+        read_dataset(cvat)
+    file.parent.rename(cvat / "scribblesup")
+    assert set(read_dataset(cvat).split("train")[0].labels) >= {"tags", "boxes"}
+
+
+def test_another_layout_is_not_taken_for_tasks(tasks: Path, draw: Draw) -> None:
+    (tasks / "classes.txt").write_text("cat\ndog\n")
+    draw("images/a.jpg", size=(6, 10))
+    assert read_dataset(tasks).format == "folder"
+
+
 def test_classes_txt_wins(cvat: Path) -> None:
     (cvat / "classes.txt").write_text("background\ndog\ncat\n")
     dataset = read_dataset(cvat)
@@ -196,6 +282,14 @@ def test_the_sample_of_a_project(shared: Path) -> None:
     }
 
 
+def test_the_samples_are_tasks_too(shared: Path) -> None:
+    dataset = read_dataset(shared / "data/formats/cvat_dataset/for_images")
+    found = {s: [r.name for r in records] for s, records in dataset.splits.items()}
+    project = [f"export_project/img{n}" for n in (0, 1)]
+    task = [f"export_task/img{n}" for n in (0, 1)]
+    assert found == {"test": project, "train": [*project, *task], "val": project}
+
+
 def test_the_sample_of_a_video(shared: Path) -> None:
     """Frames 10, 13 and 16 of 20x25 pixels; tracks of a box, points and a line."""
     dataset = read_dataset(shared / "data/formats/cvat_dataset/for_video")
@@ -251,6 +345,9 @@ def test_a_bad_file_is_one_clear_error(cvat: Path, body: str, message: str) -> N
     [
         ("images/a.jpg", "a.jpg", ""),
         ("images/task/a.jpg", "task/a.jpg", ""),
+        ("one/images/a.jpg", "one/a.jpg", ""),
+        ("one/images/a.jpg", "images/one/a.jpg", ""),
+        ("one/images/task/a.jpg", "one/task/a.jpg", ""),
         ("images/monday/a.jpg", "monday/a.jpg", 'subset="monday"'),
         ("images/a.jpg", "a.jpg", 'subset="monday"'),
     ],
@@ -260,7 +357,8 @@ def test_one_picture_in_two_folders_is_refused(
 ) -> None:
     for name in (first, second):
         draw(name, size=(6, 10))
-    write(tmp_path, image('<tag label="cat"/>', more=more), name="task")
+    folder = tmp_path / "one" if first.startswith("one/") else tmp_path
+    write(folder, image('<tag label="cat"/>', more=more), name="task")
     with pytest.raises(DataError, match=f"{first} and .*{second}: two files of one name"):
         read_cvat(tmp_path)
 

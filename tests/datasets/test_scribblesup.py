@@ -125,6 +125,57 @@ def test_one_picture_in_two_places_is_refused(strokes: Path, draw: Draw, second:
         read_dataset(strokes)
 
 
+def names(root: Path) -> dict[str, list[tuple[str, Path]]]:
+    splits = read_dataset(root).splits
+    return {s: [(r.name, r.image.relative_to(root)) for r in rs] for s, rs in splits.items()}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_files_in_folders_are_read(strokes: Path, draw: Draw, alone: bool) -> None:
+    for place in ("part/b.jpg", "images/Val/c.jpg", "JPEGImages/d.jpg", "JPEGImages/sub/e.jpg"):
+        draw(place, size=(6, 10))
+    for n, path in enumerate(("part/b", "Val/c", "xml/d", "JPEGImages/sub/e"), start=1):
+        write(strokes, stroke("cat", (n, 1)), path)
+    missing = write(strokes, stroke("cat", (1, 1)), "part/f")
+    expected = [
+        ("a", Path("a.jpg")),
+        ("d", Path("JPEGImages/d.jpg")),
+        ("part/b", Path("part/b.jpg")),
+        ("sub/e", Path("JPEGImages/sub/e.jpg")),
+    ]
+    if alone:
+        (strokes / "a.xml").unlink()
+    assert names(strokes) == {
+        "train": expected[alone:],
+        "val": [("Val/c", Path("images/Val/c.jpg"))],
+    }
+    dataset = read_dataset(strokes)
+    assert dataset.format == "scribblesup"
+    [c] = dataset.split("val")
+    label = c.labels["scribbles"]()
+    assert isinstance(label, Scribbles)
+    assert np.argwhere(label.mask == 8).min(axis=0).tolist() == [0, 1]
+    [unmatched] = dataset.unmatched
+    assert (unmatched.name, unmatched.file) == ("part/f", missing)
+
+
+def test_two_files_of_one_picture_are_refused(strokes: Path) -> None:
+    file = write(strokes, stroke("cat", (1, 1)), "old/a")
+    message = rf"{strokes / 'a.xml'} and {file}: two files with the strokes of one picture, 'a'"
+    with pytest.raises(DataError, match=message):
+        read_dataset(strokes)
+    file.parent.rename(strokes / "scribblesup")  # which lies beside
+    with pytest.raises(DataError, match="two labels of one form for 'a'"):
+        read_dataset(strokes)
+
+
+def test_a_folder_scribblesup_alone_is_no_layout(strokes: Path) -> None:
+    (strokes / "scribblesup").mkdir()
+    (strokes / "a.xml").rename(strokes / "scribblesup/a.xml")
+    with pytest.raises(DataError, match="has no layout that is known"):
+        read_dataset(strokes)
+
+
 def test_strokes_without_a_picture_are_unmatched(strokes: Path) -> None:
     write(strokes, stroke("cat", (1, 1)), "b")
     [unmatched] = read_dataset(strokes).unmatched

@@ -2,9 +2,9 @@
 
 ::
 
-    *.xml                       annotations.xml of a task or a project, or train.xml, val.xml, …
-    images/[SUBSET/]NAME        the pictures; they may lie beside the XML file too
-    classes.txt                 the classes; else the labels and colours in the file
+    [TASK/]*.xml                    annotations.xml of a task or a project, or train.xml, val.xml, …
+    [TASK/]images/[SUBSET/]NAME     the pictures; they may lie beside the XML file too
+    classes.txt                     the classes; else the labels and colours in the files
 
 Boxes are boxes (turned ones the upright box round them), polygons, ellipses and masks are blocks,
 polylines are scribbles, points are points, and tags are tags. Shapes lie on top of each other as
@@ -12,9 +12,10 @@ their ``z_order`` says. Of a video, the frames count whose pictures are there, a
 ``images/frame_000010.png``; a shape counts in the frames that the file lists it in, unless it is
 outside of the view there. Attributes are not read, and skeletons and cuboids are refused.
 
-A split is the picture's subset, else the name of the file if this is one, else "train". Of several
-tasks, as ``task1.xml`` and ``task2.xml``, the pictures lie in ``images/task1/`` and
-``images/task2/``, and "task1/NAME" is the name.
+A split is the picture's subset, else the name of the file or of a folder that it lies in if this
+is one, else "train". Each of several tasks has a folder, as it was exported, with
+``task1/annotations.xml`` and ``task1/images/``; or a file, as ``task1.xml``, with the pictures in
+``images/task1/``. "task1/NAME" is the name.
 """
 
 from collections import defaultdict
@@ -26,7 +27,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from agmm.datasets.classes import Color
 from agmm.datasets.listing import picture_name
-from agmm.datasets.markup import read_xml, root_tag, text_of, whole
+from agmm.datasets.markup import list_xml, read_xml, root_tag, text_of, whole
 from agmm.datasets.places import find_first, relative_name, split_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.shapes import Drawn, Shape
@@ -73,10 +74,10 @@ def read_cvat(root: Path) -> Dataset:
         The records of all splits, sorted by name.
 
     Raises:
-        DataError: A file that cannot be read, a picture outside of the data folder, in two folders
-            or named twice, no picture at all, or bad classes.
+        DataError: A file that cannot be read or is another tool's, a picture outside of the data
+            folder, in two folders, in two splits or named twice, no picture at all, or bad classes.
     """
-    files = [file for file in sorted(root.glob("*.xml")) if not file.name.startswith(".")]
+    files = [*list_xml(root).values()]
     colors: dict[str, Color | None] = {}
     pictures: list[Picture] = []
     for file in files:
@@ -172,12 +173,14 @@ def _frames(file: Path, tree: Element) -> Iterator[_Frame]:
 
 
 def _picture(root: Path, file: Path, frame: _Frame) -> Picture:
+    folder = file.parent.relative_to(root).as_posix()
+    at = "" if folder == "." else f"{folder}/"
     name = relative_name(frame.name, str(file))
     subset = relative_name(frame.subset, str(file)) if frame.subset else ""
-    split = split_name(subset or file.stem) or subset or "train"
     # Pictures of one name may lie in the folders of several subsets, or of several files.
     own = f"{subset or file.stem}/"
-    named, shared = [f"images/{own}{name}", f"{own}{name}"], [f"images/{name}", name]
+    places = dict.fromkeys((f"{at}images/", f"images/{at}", at))
+    named, shared = ([f"{place}{sub}{name}" for place in places] for sub in (own, ""))
     # The name that CVAT gives to every file says nothing.
     groups = [[*named, *shared]] if own == "annotations/" else [named, shared]
     drawn = {
@@ -186,8 +189,26 @@ def _picture(root: Path, file: Path, frame: _Frame) -> Picture:
     }
     found = find_first(root, groups, str(file))
     if found is not None and not subset and not split_name(file.stem):
-        name = found.relative_to(root).as_posix().removeprefix("images/")
-    return Picture(file, picture_name(name), split, found, drawn)
+        path = found.relative_to(root).as_posix()
+        name = path.removeprefix(next(place for place in places if path.startswith(place)))
+    name = at.removeprefix("images/") + picture_name(name)
+    return Picture(file, name, _split(file, at, subset), found, drawn)
+
+
+def _split(file: Path, at: str, subset: str) -> str:
+    """Give the split of a picture by its subset, its file or the folders of this."""
+    word = subset or file.stem
+    said = split_name(word) or subset
+    folder = next((split for part in at.split("/") if (split := split_name(part))), None)
+    if folder is None:
+        return said or "train"
+    # CVAT calls a subset so that nobody has chosen.
+    if said and said != folder and word.casefold() != "default":
+        raise DataError(
+            f"{file}: {word!r} is the split {said}, but the folder {at} is {folder}, so that it is"
+            " not clear which one is meant. Rename the folder, or export the split that it names."
+        )
+    return folder
 
 
 def _document(frame: _Frame, elements: Sequence[Element]) -> bytes:

@@ -5,8 +5,32 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
+from agmm.datasets.listing import list_files
 from agmm.datasets.text import MAX_BYTES
 from agmm.errors import DataError
+
+
+def list_xml(root: Path) -> dict[str, Path]:
+    """List the XML files in and below a folder.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        Path without suffix, such as "task1/annotations", to file: first those in the folder itself,
+        then those below; sorted. Those in ``scribblesup/`` are not among them, as they may lie
+        beside any layout.
+
+    Raises:
+        DataError: A link to a folder above it.
+
+    Example:
+        >>> list_xml(Path("a/folder/that/is/missing"))
+        {}
+    """
+    found = list_files(root, (".xml",))
+    own = [(path, file) for path, file in found.items() if not path.startswith("scribblesup/")]
+    return dict(sorted(own, key=lambda entry: ("/" in entry[0], entry[1])))
 
 
 def read_xml(path: Path, *, limit: int = MAX_BYTES) -> Element:

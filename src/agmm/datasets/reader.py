@@ -1,6 +1,6 @@
 """Path and format to records."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,9 @@ The first that fits is taken: "folder" comes last, as ``images/`` and ``classes.
 the files of a tool.
 """
 
+_BELOW = ("cvat", "scribblesup")
+"""Those that are recognised in folders below as well, where the layout is no other."""
+
 _CHOICES: dict[str, Callable[[Path], Dataset]] = {
     "coco-panoptic": partial(read_coco, kind="panoptic"),
     "coco-stuff": partial(read_coco, kind="stuff"),
@@ -84,7 +87,17 @@ def find_format(root: Path) -> str | None:
         True
     """
     found = (name for name, (recognise, _, _) in _FORMATS.items() if recognise(root))
-    return next(found, None)
+    below = (name for name in _BELOW if any(map(_FORMATS[name][0], _folders(root))))
+    return next(found, None) or next(below, None)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Give the folders at most two levels below where the files of a tool may lie."""
+    for path in (*root.glob("*/"), *root.glob("*/*/")):
+        parts = path.relative_to(root).parts
+        # scribblesup/ may lie beside any layout, and says nothing of it.
+        if path.is_dir() and parts[-1] != "scribblesup" and not any(p[0] == "." for p in parts):
+            yield path
 
 
 def read_dataset(

@@ -2,11 +2,12 @@
 
 ::
 
-    NAME.xml                       strokes
-    NAME.jpg, or JPEGImages/, …    pictures; also images/NAME.jpg
+    [FOLDERS/]NAME.xml             strokes
+    NAME.jpg, or JPEGImages/, …    pictures; also images/NAME.jpg, each with or without FOLDERS
     classes.txt                    the classes; else the 21 of VOC
 
-Every picture is ``train``. Beside any other layout the strokes lie in ``scribblesup/``.
+A folder that is named as a split makes its files that split; all others are ``train``. Beside any
+other layout the strokes lie in ``scribblesup/``.
 """
 
 from dataclasses import replace
@@ -16,12 +17,16 @@ from pathlib import Path
 from agmm.datasets.assembly import Key, assembled
 from agmm.datasets.beside import Label, joined, read_beside
 from agmm.datasets.classes import Classes, read_classes, voc_colors
-from agmm.datasets.listing import list_files, list_unused
-from agmm.datasets.places import find_picture
+from agmm.datasets.listing import list_unused
+from agmm.datasets.markup import list_xml
+from agmm.datasets.places import find_picture, split_name
 from agmm.datasets.records import Dataset
 from agmm.datasets.strokes import read_strokes
 from agmm.datasets.voc import VOC_CLASSES
 from agmm.errors import DataError
+
+_PICTURES = ("", "JPEGImages/", "images/")
+"""Where pictures may lie."""
 
 _SIGN = (b"<annotation", b"<polygon>", b"<tag>", b"<X>")
 
@@ -57,31 +62,50 @@ def read_scribblesup(root: Path) -> Dataset:
         root: The data set's folder.
 
     Returns:
-        The records, all in the split "train", sorted by name; pictures without a file are unused.
+        The records of all splits, sorted by name; pictures without a file are unused.
 
     Raises:
-        DataError: No picture is there, or two for one file; two labels of one form for one picture,
-            or bad classes.
+        DataError: No picture is there, two for one file, or two files for one; two labels of one
+            form for one picture, or bad classes.
     """
-    files = {n: f for n, f in list_files(root, (".xml",)).items() if "/" not in n}
+    files = list_xml(root)
     images: dict[Key, Path] = {}
-    for name, file in files.items():
-        places = (f"{folder}{name}" for folder in ("", "JPEGImages/", "images/"))
-        found = find_picture(root, places, str(file))
-        if found is not None:
-            images["train", name] = found
+    named: dict[str, Path] = {}
+    for path, file in files.items():
+        name, image = _find(root, path, file)
+        if name in named:
+            raise DataError(
+                f"{named[name]} and {file}: two files with the strokes of one picture, {name!r}."
+                " Remove one."
+            )
+        named[name] = file
+        if image is not None:
+            splits = [split for part in path.split("/")[:-1] if (split := split_name(part))]
+            images[[*splits, "train"][0], name] = image
     if not images:
         raise DataError(
             f"{root}: has strokes of ScribbleSup, but no picture for any of its {len(files)} files."
             f" Put the pictures into {root / 'JPEGImages'}; or put these files into a folder"
             " scribblesup/ beside the JPEGImages/ of VOC."
         )
-    path = root / "classes.txt"
+    own = root / "classes.txt"
     classes = (
-        read_classes(path) if path.is_file() else Classes(VOC_CLASSES, voc_colors(len(VOC_CLASSES)))
+        read_classes(own) if own.is_file() else Classes(VOC_CLASSES, voc_colors(len(VOC_CLASSES)))
     )
     labels = read_beside(root, classes)
-    strokes = {name: Label(f, partial(read_strokes, f, classes)) for name, f in files.items()}
+    strokes = {name: Label(f, partial(read_strokes, f, classes)) for name, f in named.items()}
     labels["scribbles"] = joined(labels["scribbles"], strokes)
     dataset = assembled(root, classes, images, labels, splits_known=True)
     return replace(dataset, unused=list_unused(root, images.values()))
+
+
+def _find(root: Path, path: str, file: Path) -> tuple[str, Path | None]:
+    """Find the picture of a file, and its name: with the folders of the file, or else without."""
+    folder, slash, name = path.rpartition("/")
+    at = folder + slash
+    near = (f"{way}{name}" for place in _PICTURES for way in (at + place, place + at))
+    image = find_picture(root, dict.fromkeys(near), str(file))
+    if image is None and folder:
+        image = find_picture(root, [f"{place}{name}" for place in _PICTURES], str(file))
+        path = name if image is not None else path
+    return path.removeprefix("JPEGImages/").removeprefix("images/"), image
