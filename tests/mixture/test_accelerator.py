@@ -1,4 +1,4 @@
-"""On a GPU nothing in the loss waits for a value: tensors that have none will do."""
+"""On a GPU the forward pass of the loss waits for no value: tensors that have none will do."""
 
 from typing import Any
 
