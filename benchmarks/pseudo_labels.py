@@ -7,13 +7,15 @@ For each run, the training pictures are labelled in four ways and measured again
 masks, which no run may have been trained from: the network's argmax; the same among the classes
 that the labels allow; a prediction that does not know the picture's labels (``agmm predict``); and
 the pseudo labels (``agmm label``). Pixels that the annotator labelled are right by themselves and
-not counted. The confidence is the largest probability, and for pseudo labels their own.
+not counted. The confidence is the largest probability, and for pseudo labels their own; where a
+run calibrates it, also what it was before.
 """
 
 import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,9 @@ def ways_of_labelling(run: Run, record: Record) -> tuple[Tensor, list[Way]]:
         masks, confidence = pseudo_labels(probs[None], nothing[None], candidates)
         ways.append((name, masks[0].to(torch.uint8), confidence[0]))
     ways.append(("pseudo labels", labelled.mask, labelled.confidence))
+    if run.calibration is not None and record.guesses:
+        plain = label_record(replace(run, calibration=None), record, threshold=0.0)
+        ways.append(("pseudo labels, not calibrated", plain.mask, plain.confidence))
     return labelled.annotated, ways
 
 

@@ -13,6 +13,7 @@ import pytest
 from agmm.commands.label import label
 from agmm.datasets.images import read_image
 from agmm.datasets.masks import read_index_mask
+from agmm.evaluation.calibration import CalibrationMap
 from agmm.inference.predict import predict_probabilities
 from agmm.training.run import load_run
 
@@ -62,6 +63,25 @@ def test_the_figures_are_those_of_label_and_of_the_argmax(
         right += int(np.count_nonzero((probs.argmax(0).numpy() == truth)[free]))
         number += int(np.count_nonzero(free))
     assert found["network"]["precision"] == pytest.approx(right / number, abs=1e-3)
+
+
+def test_calibrated_confidence_is_measured_beside_what_it_was(
+    harness: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = replace(
+        load_run(tiny_run, device="cpu"), calibration=CalibrationMap((0.0, 1.0), (0.25, 0.25))
+    )
+    (record,) = harness.training_records(run, tiny_data, 4, tmp_path)
+    guess = np.full(read_image(record.image).shape[:2], 255, np.uint8)
+
+    found = harness.measure(run, [replace(record, guesses=(lambda: guess,))])
+
+    calibrated, plain = found["pseudo labels"], found["pseudo labels, not calibrated"]
+    same = harness.measure(run, [record])["pseudo labels"]  # the guess says nothing
+    assert plain.calibration.confidence.tolist() == same.calibration.confidence.tolist()
+    assert plain.guessed.counts.tolist() == calibrated.guessed.counts.tolist()
+    (bar,) = [bar for bar in calibrated.calibration.bins() if bar.pixels]
+    assert bar.confidence == pytest.approx(0.25)
 
 
 def test_a_run_on_the_dense_masks_is_refused(
