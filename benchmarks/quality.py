@@ -7,11 +7,11 @@
 
 Runs that are finished are kept, interrupted ones are continued; a folder OUT holds one budget, and
 a run in it that was made with other options is an error. Every run is a process of its own
-(``agmm train``), with its output in ``OUT/RUN.log``. Two tables, of mean and standard deviation and
-of the IoU of every class, go to standard output and to ``OUT/tables.md``. The raw results go to
-``benchmarks/results/RECIPE.json`` (``RECIPE-VARIANTS.json`` for variants) when the whole grid was
-asked for, or to ``--results FILE``, with the mIoU of every validation. So several processes can
-share the work, by labels, methods or seeds; the whole command then collects what they did.
+(``agmm train``), with its output in ``OUT/RUN.log``. The tables of ``accuracy_tables.py`` go to
+standard output and to ``OUT/tables.md``. The raw results go to ``benchmarks/results/RECIPE.json``
+(``RECIPE-VARIANTS.json`` for variants) when the whole grid was asked for, or to ``--results FILE``,
+with the mIoU of every validation. So several processes can share the work, by labels, methods or
+seeds; the whole command then collects what they did.
 """
 
 import argparse
@@ -19,16 +19,15 @@ import csv
 import json
 import re
 import signal
-import statistics
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from accuracy_tables import all_tables
 
 from agmm.config import TrainConfig, as_plain, from_plain, read_yaml, recipe_path
 from agmm.training.run import FREE_TO_CHANGE, write_text
@@ -225,57 +224,6 @@ def curve_of(folder: Path) -> dict[str, float]:
     return found
 
 
-def by_row(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The runs of each label form and method."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for result in results:
-        rows[result["labels"], result["method"]].append(result)
-    return rows
-
-
-def main_table(results: Sequence[dict[str, Any]]) -> str:
-    """Mean ± standard deviation (n − 1) of the mIoU of the last weights; medians of the cost."""
-    rows = by_row(results)
-    ceiling = [result["miou"] for result in rows.get(("dense", "dense"), [])]
-    lines = [
-        "| labels | method | runs | steps | val mIoU, % | of `dense` | s per step | peak, MiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (labels, method), found in rows.items():
-        scores = [100 * result["miou"] for result in found]
-        spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
-        of_dense = f"{statistics.mean(scores) / statistics.mean(ceiling):.0f} %" if ceiling else ""
-        steps = "/".join(sorted({str(result["steps"]) for result in found}))
-        lines.append(
-            f"| {labels} | `{method}` | {len(found)} | {steps} |"
-            f" {statistics.mean(scores):.1f}{spread} | {of_dense} |"
-            f" {median(found, 'step_seconds'):.3g} | {median(found, 'peak_memory_mib'):.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def median(found: Sequence[dict[str, Any]], name: str) -> float:
-    """Median over the runs that have measured it; NaN if none has."""
-    values = [result[name] for result in found if result[name] is not None]
-    return statistics.median(values) if values else float("nan")
-
-
-def class_table(results: Sequence[dict[str, Any]]) -> str:
-    """Mean IoU of every class in %; a class that a run neither met nor predicted does not count."""
-    names = list(results[0]["iou"]) if results else []
-    lines = [
-        f"| labels | method | {' | '.join(names)} |",
-        "|---" * (2 + len(names)) + "|",
-    ]
-    for (labels, method), found in by_row(results).items():
-        cells = []
-        for name in names:
-            values = [100 * r["iou"][name] for r in found if r["iou"][name] is not None]
-            cells.append(f"{statistics.mean(values):.1f}" if values else "")
-        lines.append(f"| {labels} | `{method}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def as_json(about: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     """The raw results, a line for each run, numbers to four places."""
 
@@ -352,7 +300,7 @@ def main(words: Sequence[str] | None = None, start: Start | None = None) -> int:
     finally:
         processes.stop()
     results = [result_of(grid, cell) for cell in cells if is_finished(grid, cell)]
-    tables = f"{main_table(results)}\n\n{class_table(results)}\n"
+    tables = all_tables(results, variants=bool(arguments.variants))
     print(tables)
     write_text(grid.out / "tables.md", tables)
     file = arguments.results
@@ -360,7 +308,10 @@ def main(words: Sequence[str] | None = None, start: Start | None = None) -> int:
         suffix = f"-{arguments.variants.stem}" if arguments.variants else ""
         file = RESULTS / f"{stem}{suffix}.json"
     if file is not None:
-        write_text(file, as_json({"recipe": stem, "budget": base}, results))
+        about = {"recipe": stem, "budget": base}
+        if arguments.variants:
+            about["variants"] = arguments.variants.name
+        write_text(file, as_json(about, results))
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import accuracy_tables
 import pytest
 import yaml
 
@@ -98,16 +99,60 @@ def test_the_tables_by_hand(
 
     printed = capsys.readouterr().out
     assert (tmp_path / "runs" / "tables.md").read_text() in printed
-    first, second = printed.split("\n\n")[:2]
+    scores, distances, costs, classes = printed.strip().split("\n\n")
     # agmm: 50, 51 and 54, mean 51.667, deviations −1.667, −0.667, 2.333, so √(8.667 / 2) = 2.08;
     # dense: 80, 81 and 84, mean 81.667; 51.667 / 81.667 = 63.3 %. Steps: 0.1, 0.2, 0.5 s.
-    expected = ["scribbles", "`agmm`", "3", "2", "51.7 ± 2.1", "63 %", "0.2", "101"]
-    assert row(first, "scribbles", "agmm") == expected
-    assert row(first, "dense", "dense")[4:6] == ["81.7 ± 2.1", "100 %"]
-    assert len(first.splitlines()) == 2 + 5
-    assert second.splitlines()[0] == "| labels | method | sky | road |"
+    seeds = "0: 50.0; 1: 51.0; 4: 54.0"
+    gains = "+10.0, +10.0, +10.0"
+    expected = ["scribbles", "`agmm`", "51.7 ± 2.1", seeds, gains, "63 %", "90.0"]
+    assert row(scores, "scribbles", "agmm") == expected
+    dense = ["dense", "`dense`", "81.7 ± 2.1", "0: 80.0; 1: 81.0; 4: 84.0", "", "100 %", "90.0"]
+    assert row(scores, "dense", "dense") == dense
+    assert row(scores, "points", "partial-ce")[4] == ""
+    assert len(scores.splitlines()) == 2 + 5
+    head, _, *above = distances.splitlines()
+    assert head == "| `agmm` above | scribbles | points |"
+    assert above == [f"| `partial-ce` | **+10.0** ({gains}) | **+10.0** ({gains}) |"]
+    assert row(costs, "scribbles", "agmm") == ["scribbles", "`agmm`", "3", "2", "0.2", "101"]
+    assert classes.splitlines()[0] == "| labels | method | sky | road |"
     # sky: 2·51.667 − 50 = 53.3; road is there in two of three runs, 50 in each.
-    assert row(second, "scribbles", "agmm")[2:] == ["53.3", "50.0"]
+    assert row(classes, "scribbles", "agmm")[2:] == ["53.3", "50.0"]
+
+
+def test_the_table_of_variants_by_hand(
+    quality: Any, recipe: Path, tiny_data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    variants = tmp_path / "variants.yaml"
+    variants.write_text(
+        "agmm: {}\nweaker: {method: partial-ce}\nsoft: {warmup: 0, objective: {teacher: false}}\n"
+    )
+    words = [str(recipe), str(tiny_data), str(tmp_path / "runs"), "--labels", "points"]
+    words += ["--variants", str(variants), "--results", str(tmp_path / "raw.json")]
+
+    quality.main([*words, "--seeds", "0", "1"], Pretence())
+
+    written = json.loads((tmp_path / "raw.json").read_text())
+    assert written["variants"] == "variants.yaml"
+    expected = [
+        "| **the default** |  | 0: 50.0; 1: 51.0 |  | 90.0, 90.0 |",
+        "| weaker | `method: partial-ce` | 0: 40.0; 1: 41.0 | −10.0, −10.0 | 90.0, 90.0 |",
+        "| soft | `warmup: 0, teacher: false` | 0: 50.0; 1: 51.0 | +0.0, +0.0 | 90.0, 90.0 |",
+    ]
+    assert capsys.readouterr().out.splitlines()[2:5] == expected
+
+
+@pytest.mark.parametrize("name", ["camvid", "voc_mini", "camvid-ablation", "voc_mini-ablation"])
+def test_the_tables_of_the_page_are_those_of_the_raw_results(name: str) -> None:
+    raw = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())
+    page = (BENCHMARKS / "accuracy.md").read_text(encoding="utf-8")
+    tables = [accuracy_tables.variant_table(raw["runs"])]
+    if "variants" not in raw:
+        tables = [
+            accuracy_tables.main_table(raw["runs"]),
+            accuracy_tables.distance_table(raw["runs"]),
+        ]
+    for text in tables:
+        assert f"\n{text}\n" in page
 
 
 def test_the_raw_results_say_how_they_were_made(
@@ -294,9 +339,11 @@ def test_two_real_trainings_and_their_table(
     assert [file.stat().st_mtime_ns for file in files] == written
     a, b = (json.loads(file.read_text()) for file in files)
     x, y = 100 * a["last"]["miou"], 100 * b["last"]["miou"]
-    cells = row(capsys.readouterr().out.split("\n\n")[0], "points", "partial-ce")
-    assert cells[2:5] == ["2", "2", f"{(x + y) / 2:.1f} ± {abs(x - y) / math.sqrt(2):.1f}"]
-    assert cells[6] == f"{(a['step_seconds'] + b['step_seconds']) / 2:.3g}"
+    scores, costs, _ = capsys.readouterr().out.strip().split("\n\n")
+    cells = row(scores, "points", "partial-ce")
+    assert cells[2] == f"{(x + y) / 2:.1f} ± {abs(x - y) / math.sqrt(2):.1f}"
+    cells = row(costs, "points", "partial-ce")
+    assert cells[2:5] == ["2", "2", f"{(a['step_seconds'] + b['step_seconds']) / 2:.3g}"]
     raw = json.loads((out / "raw.json").read_text())["runs"]
     assert [run["miou"] for run in raw] == pytest.approx([x / 100, y / 100], abs=1e-4)
     assert raw[0]["peak_memory_mib"] == round(a["peak_memory_bytes"] / 2**20)
