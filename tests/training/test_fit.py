@@ -121,6 +121,26 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert torch.load(last, weights_only=True)["global_step"] == 20
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "told"), [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_ends_a_training_with_its_exit_code(
+    number: signal.Signals, code: int, told: str, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """A job script must not take a training that was stopped for one that is done."""
+    config = tiny_config(tmp_path / "run", method="partial-ce", max_steps=10_000, val_every=3)
+    process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
+    last = checkpoint_path(config.out, "last")
+    deadline = time.monotonic() + 600
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == code, errors
+    assert f"agmm train: {told}\n" in errors or not told
+    assert "Traceback" not in errors
+
+
 def test_a_finished_run_is_left_as_it_is_by_resume(tiny_config: MakeConfig, tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", overlays=0))
     before = saved_state(tmp_path / "run")

@@ -30,7 +30,12 @@ from agmm.labels.annotations import Tags
 from agmm.models.classifier import Classifier, build_classifier, weights_file
 from agmm.models.weights import read_tensors
 from agmm.training.classification_task import ClassificationTask
-from agmm.training.fit import is_main_process, number_of_steps, quiet_lightning
+from agmm.training.fit import (
+    is_main_process,
+    number_of_steps,
+    quiet_lightning,
+    stopping_as_asked,
+)
 from agmm.training.hardware import resolved_precision, runs_on_gpu
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path
@@ -203,7 +208,7 @@ def _train(
         markup=False,
         soft_wrap=True,
     )
-    with quiet_lightning():
+    with quiet_lightning(), stopping_as_asked():
         trainer = _trainer(config, folder, max_steps, console)
         trainer.fit(task, ckpt_path=resume_from, weights_only=True)
     tensors = {name: value.contiguous() for name, value in model.cpu().state_dict().items()}

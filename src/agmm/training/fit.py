@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import nn
 
@@ -74,7 +76,7 @@ def fit(
     callbacks: list[L.Callback] = [Timer(), TrainingCost(), TrainingProgress(console, max_steps)]
     if isinstance(objective, AGMMLoss) and objective.presence and objective.joint_prediction:
         callbacks.append(LearnPresence(config, train, model.num_classes, background))
-    with quiet_lightning():
+    with quiet_lightning(), stopping_as_asked():
         trainer = _trainer(config, max_steps, callbacks, validates=bool(val))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
 
@@ -100,6 +102,24 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def stopping_as_asked() -> Iterator[None]:
+    """Let a signal end the program as it would without Lightning, which exits with 1 or 0.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C.
+        SystemExit: After SIGTERM, with the code 143 that shells give for it.
+    """
+    try:
+        yield
+    except SIGTERMException as stop:
+        raise SystemExit(128 + signal.SIGTERM) from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
 
 
 def is_main_process() -> bool:
