@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from torch import Tensor
 from agmm.commands.train import train
 from agmm.config import METHODS, TrainConfig, from_plain
 from agmm.errors import ConfigError, NonFiniteLossError
+from agmm.evaluation.confusion import Scores, scores
 from agmm.models.segmenter import Segmenter, SegmenterOutput
+from agmm.training import task
+from agmm.training.checkpoints import WholeCheckpoints
 from agmm.training.fit import number_of_steps
 from agmm.training.run import checkpoint_path, load_run
 
@@ -139,6 +144,53 @@ def test_a_signal_ends_a_training_with_its_exit_code(
     assert process.returncode == code, errors
     assert f"agmm train: {told}\n" in errors or not told
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_best_checkpoint_outlives_a_kill_and_a_move(
+    moved: bool, tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A continued run knows the score of its best checkpoint, so that no worse one replaces it."""
+    ahead = iter((0.5, 0.9, None, 0.7))
+
+    def scripted(counts: Tensor) -> Scores:
+        if (miou := next(ahead)) is None:
+            raise MemoryError
+        return replace(scores(counts), miou=miou)
+
+    monkeypatch.setattr(task, "scores", scripted)
+    options = {"method": "partial-ce", "max_steps": 3, "overlays": 0}
+    out = tmp_path / "run"
+    with pytest.raises(MemoryError):
+        train(tiny_config(out, **options))
+    if moved:
+        out = out.rename(tmp_path / "moved")
+
+    train(tiny_config(out, **options, resume=True))
+
+    assert load_run(out, checkpoint="best").step == 2
+    assert load_run(out, checkpoint="last").step == 3
+
+
+def test_a_checkpoint_is_written_beside_the_one_that_it_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the folder of temporary files: moving from there to another disk is a copy."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    file = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"global_step": 1}, file)
+
+    def write_a_part(path: Path, data: bytes) -> None:
+        with path.open("wb") as opened:
+            opened.write(data[:9])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", write_a_part)
+    with pytest.raises(OSError, match="full"):
+        WholeCheckpoints().save_checkpoint({"global_step": 2}, file)
+
+    assert torch.load(file, weights_only=True) == {"global_step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_a_finished_run_is_left_as_it_is_by_resume(tiny_config: MakeConfig, tmp_path: Path) -> None:
