@@ -225,6 +225,40 @@ def test_resume_refuses_other_options(tiny_run: Path, tiny_config: MakeConfig) -
         train(tiny_config(tiny_run, resume=True, lr=0.5))
 
 
+@pytest.mark.parametrize(
+    "lines", ["sky\nroad\nwall\n", "sky\nwall\nroad\nsea\n"], ids=["order", "number"]
+)
+def test_resume_refuses_other_classes(
+    lines: str, tiny_run: Path, tiny_data: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run/metrics.json").unlink()  # stopped before its scores
+    shutil.copytree(tiny_data, tmp_path / "data")
+    (tmp_path / "data/classes.txt").write_text(lines)
+
+    with pytest.raises(ConfigError, match=r"but .*run/classes\.txt sky, wall, road; continue"):
+        train(tiny_config(tmp_path / "run", data=tmp_path / "data", resume=True))
+
+
+def test_resume_refuses_another_number_of_pictures_where_it_decides_the_steps(
+    tiny_data: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The learning rate would be 0 in the steps that were not planned."""
+    shutil.copytree(tiny_data, tmp_path / "data")
+    options: dict[str, Any] = {
+        "data": tmp_path / "data", "epochs": 1, "max_steps": None, "overlays": 0,
+        "method": "partial-ce",
+    }  # fmt: skip
+    train(tiny_config(tmp_path / "run", **options))
+    for folder in ("images/train", "masks/train", "scribbles"):
+        for name in "ab":
+            source = tmp_path / f"data/{folder}/{name}.png"
+            shutil.copy(source, source.with_stem(f"more_{name}"))
+
+    with pytest.raises(ConfigError, match="started for 2 steps, but 3 are 1 epochs"):
+        train(tiny_config(tmp_path / "run", **options, resume=True))
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_term_and_step(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
