@@ -244,6 +244,15 @@ def test_a_training_on_a_gpu_that_is_not_there_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_more_processes_than_validation_pictures_are_refused(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="which there are 2, got 4; give fewer"):
+        command.train(tiny_config(tmp_path / "run", devices=2, num_nodes=2))
+
+    assert not (tmp_path / "run").exists()
+
+
 class StopError(Exception):
     """The test has seen enough."""
 

@@ -84,6 +84,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     dataset = _open(config, console)
     check_source(config, dataset.split("train"), dataset.classes, console)
     val_records = dataset.splits.get("val", ())
+    _check_shares(config, len(val_records))
     max_steps = number_of_steps(config, len(dataset.split("train")))
     if config.resume and _is_finished(config, max_steps, validates=bool(val_records)):
         console.print(f"{config.out}: finished already", markup=False, soft_wrap=True)
@@ -121,6 +122,16 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     if is_main_process():
         _finish(config, dataset, console)
     return load_run(config.out)
+
+
+def _check_shares(config: TrainConfig, num_val: int) -> None:
+    """Make sure that no process would have nothing to validate, for which Lightning has no way."""
+    processes = config.devices * config.num_nodes
+    if 0 < num_val < processes:
+        raise ConfigError(
+            f"--devices {config.devices}: expected at most one process for each picture of val, of"
+            f" which there are {num_val}, got {processes}; give fewer, or add pictures to val"
+        )
 
 
 def _device(config: TrainConfig) -> torch.device:
