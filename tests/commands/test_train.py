@@ -10,6 +10,7 @@ from rich.console import Console
 
 from agmm.cli import main
 from agmm.commands import train as command
+from agmm.commands.evaluate import evaluate
 from agmm.config import CamConfig, ClassifierConfig, TrainConfig, from_plain, read_yaml
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
@@ -251,6 +252,22 @@ def test_more_processes_than_validation_pictures_are_refused(
         command.train(tiny_config(tmp_path / "run", devices=2, num_nodes=2))
 
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_on_the_cpu_is_scored_there(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is a GPU, which may be in use or out of order."""
+    devices: list[str] = []
+
+    def score(*arguments: Any, device: str = "auto", **options: Any) -> Any:
+        devices.append(device)
+        return evaluate(*arguments, device=device, **options)
+
+    monkeypatch.setattr(command, "evaluate", score)
+    command.train(tiny_config(tmp_path / "run", method="partial-ce", max_steps=1, overlays=0))
+
+    assert devices == ["cpu"]
 
 
 class StopError(Exception):

@@ -252,6 +252,7 @@ def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:
         config.data,
         format=config.format,
         checkpoint=checkpoint,
+        device=str(_device(config)),
         skip_bad=config.skip_bad,
     )
 
