@@ -186,6 +186,28 @@ def test_a_run_that_was_stopped_before_its_scores_gets_them_from_the_data_as_nam
     assert len(list((path / "overlays").iterdir())) == 2
 
 
+def test_a_run_that_was_stopped_while_it_was_drawn_gets_all_its_overlays(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(path / "overlays")
+    draw, pictures = command.draw_overlay, iter(range(100))
+
+    def stop_at_the_second(*arguments: Any) -> Any:
+        if next(pictures) == 1:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(command, "draw_overlay", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        command.train(tiny_config(path, resume=True, overlays=3))
+
+    command.train(tiny_config(path, resume=True, overlays=3))
+
+    assert len(list((path / "overlays").iterdir())) == 3
+    assert not list(path.glob(".*"))
+
+
 def test_a_picture_that_would_need_much_memory_is_not_drawn(
     tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
