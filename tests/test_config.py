@@ -32,6 +32,8 @@ POSITIVE = ("image_scale", "lr")
 COUNTS = ("batch_size", "accumulate", "epochs", "val_every", "devices", "num_nodes")
 AT_LEAST_0 = ("encoder_lr_factor", "weight_decay", "clip_norm")
 SHARES = ("color_jitter", "warmup")
+FLAGS = ("complete_labels", "skip_bad", "clip_boxes", "resume")
+WORDS = ("encoder", "encoder_weights", "decoder")
 CHOICES = ("format", "method", "optimizer", "precision", "accelerator")
 
 
@@ -52,6 +54,11 @@ CHOICES = ("format", "method", "optimizer", "precision", "accelerator")
         *(("scale", value) for value in ((0, 1), (2, 1), (1,), (1, math.inf), (1, math.nan), 1)),
         *(("labels", value) for value in ((), ("clicks",), ("points", "box"), "points")),
         ("labels", ("points", "boxes", "points")),
+        *((name, value) for name in FLAGS for value in ("false", 0, None)),
+        *((name, value) for name in WORDS for value in ("", 5, None)),
+        ("objective", None),
+        ("objective", ["mutual"]),
+        ("objective", {"mutual": None}),
         *(("data", value) for value in ("folder", None)),
         *(("out", value) for value in ("folder", None)),
         *(("seeds", value) for value in ("folder", None, ("folder",), Path("folder"))),
@@ -152,6 +159,9 @@ def test_a_value_of_another_type_is_refused() -> None:
         from_plain({**as_plain(config()), "data": None})
     with pytest.raises(ConfigError, match=r"^seeds: expected a path, got 1"):
         from_plain({**as_plain(config()), "seeds": [1]})
+    for folders in ("folder", None):
+        with pytest.raises(ConfigError, match=r"^seeds: expected a list of folders, got "):
+            from_plain({**as_plain(config()), "seeds": folders})
     with pytest.raises(ConfigError, match=r"^cam: expected a mapping of options, got 3"):
         from_plain({**as_plain(config()), "cam": 3})
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from agmm.cli import main
 from agmm.commands import train as command
+from agmm.commands.evaluate import evaluate
 from agmm.config import CamConfig, ClassifierConfig, TrainConfig, from_plain, read_yaml
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
@@ -185,6 +186,28 @@ def test_a_run_that_was_stopped_before_its_scores_gets_them_from_the_data_as_nam
     assert len(list((path / "overlays").iterdir())) == 2
 
 
+def test_a_run_that_was_stopped_while_it_was_drawn_gets_all_its_overlays(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(path / "overlays")
+    draw, pictures = command.draw_overlay, iter(range(100))
+
+    def stop_at_the_second(*arguments: Any) -> Any:
+        if next(pictures) == 1:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(command, "draw_overlay", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        command.train(tiny_config(path, resume=True, overlays=3))
+
+    command.train(tiny_config(path, resume=True, overlays=3))
+
+    assert len(list((path / "overlays").iterdir())) == 3
+    assert not list(path.glob(".*"))
+
+
 def test_a_picture_that_would_need_much_memory_is_not_drawn(
     tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +265,31 @@ def test_a_training_on_a_gpu_that_is_not_there_leaves_no_folder(
         command.train(tiny_config(tmp_path / "run", accelerator="gpu"))
 
     assert not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_validation_pictures_are_refused(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="which there are 2, got 4; give fewer"):
+        command.train(tiny_config(tmp_path / "run", devices=2, num_nodes=2))
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_on_the_cpu_is_scored_there(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is a GPU, which may be in use or out of order."""
+    devices: list[str] = []
+
+    def score(*arguments: Any, device: str = "auto", **options: Any) -> Any:
+        devices.append(device)
+        return evaluate(*arguments, device=device, **options)
+
+    monkeypatch.setattr(command, "evaluate", score)
+    command.train(tiny_config(tmp_path / "run", method="partial-ce", max_steps=1, overlays=0))
+
+    assert devices == ["cpu"]
 
 
 class StopError(Exception):

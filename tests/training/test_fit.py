@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from torch import Tensor
 from agmm.commands.train import train
 from agmm.config import METHODS, TrainConfig, from_plain
 from agmm.errors import ConfigError, NonFiniteLossError
+from agmm.evaluation.confusion import Scores, scores
 from agmm.models.segmenter import Segmenter, SegmenterOutput
+from agmm.training import task
+from agmm.training.checkpoints import WholeCheckpoints
 from agmm.training.fit import number_of_steps
 from agmm.training.run import checkpoint_path, load_run
 
@@ -121,6 +126,73 @@ def test_a_killed_run_ends_like_one_that_was_not(
     assert torch.load(last, weights_only=True)["global_step"] == 20
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "told"), [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_ends_a_training_with_its_exit_code(
+    number: signal.Signals, code: int, told: str, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """A job script must not take a training that was stopped for one that is done."""
+    config = tiny_config(tmp_path / "run", method="partial-ce", max_steps=10_000, val_every=3)
+    process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
+    last = checkpoint_path(config.out, "last")
+    deadline = time.monotonic() + 600
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == code, errors
+    assert f"agmm train: {told}\n" in errors or not told
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_best_checkpoint_outlives_a_kill_and_a_move(
+    moved: bool, tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A continued run knows the score of its best checkpoint, so that no worse one replaces it."""
+    ahead = iter((0.5, 0.9, None, 0.7))
+
+    def scripted(counts: Tensor) -> Scores:
+        if (miou := next(ahead)) is None:
+            raise MemoryError
+        return replace(scores(counts), miou=miou)
+
+    monkeypatch.setattr(task, "scores", scripted)
+    options = {"method": "partial-ce", "max_steps": 3, "overlays": 0}
+    out = tmp_path / "run"
+    with pytest.raises(MemoryError):
+        train(tiny_config(out, **options))
+    if moved:
+        out = out.rename(tmp_path / "moved")
+
+    train(tiny_config(out, **options, resume=True))
+
+    assert load_run(out, checkpoint="best").step == 2
+    assert load_run(out, checkpoint="last").step == 3
+
+
+def test_a_checkpoint_is_written_beside_the_one_that_it_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the folder of temporary files: moving from there to another disk is a copy."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    file = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"global_step": 1}, file)
+
+    def write_a_part(path: Path, data: bytes) -> None:
+        with path.open("wb") as opened:
+            opened.write(data[:9])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", write_a_part)
+    with pytest.raises(OSError, match="full"):
+        WholeCheckpoints().save_checkpoint({"global_step": 2}, file)
+
+    assert torch.load(file, weights_only=True) == {"global_step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
 def test_a_finished_run_is_left_as_it_is_by_resume(tiny_config: MakeConfig, tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", overlays=0))
     before = saved_state(tmp_path / "run")
@@ -151,6 +223,40 @@ def test_other_files_are_not_mixed_with_a_run(tiny_config: MakeConfig, tmp_path:
 def test_resume_refuses_other_options(tiny_run: Path, tiny_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"started with lr: 0\.001, got 0\.5"):
         train(tiny_config(tiny_run, resume=True, lr=0.5))
+
+
+@pytest.mark.parametrize(
+    "lines", ["sky\nroad\nwall\n", "sky\nwall\nroad\nsea\n"], ids=["order", "number"]
+)
+def test_resume_refuses_other_classes(
+    lines: str, tiny_run: Path, tiny_data: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run/metrics.json").unlink()  # stopped before its scores
+    shutil.copytree(tiny_data, tmp_path / "data")
+    (tmp_path / "data/classes.txt").write_text(lines)
+
+    with pytest.raises(ConfigError, match=r"but .*run/classes\.txt sky, wall, road; continue"):
+        train(tiny_config(tmp_path / "run", data=tmp_path / "data", resume=True))
+
+
+def test_resume_refuses_another_number_of_pictures_where_it_decides_the_steps(
+    tiny_data: Path, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The learning rate would be 0 in the steps that were not planned."""
+    shutil.copytree(tiny_data, tmp_path / "data")
+    options: dict[str, Any] = {
+        "data": tmp_path / "data", "epochs": 1, "max_steps": None, "overlays": 0,
+        "method": "partial-ce",
+    }  # fmt: skip
+    train(tiny_config(tmp_path / "run", **options))
+    for folder in ("images/train", "masks/train", "scribbles"):
+        for name in "ab":
+            source = tmp_path / f"data/{folder}/{name}.png"
+            shutil.copy(source, source.with_stem(f"more_{name}"))
+
+    with pytest.raises(ConfigError, match="started for 2 steps, but 3 are 1 epochs"):
+        train(tiny_config(tmp_path / "run", **options, resume=True))
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_term_and_step(

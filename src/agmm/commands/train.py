@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -55,6 +56,8 @@ agmm train photos --labels pseudo:runs/first --pseudo.threshold 0.8 --out runs/s
 agmm train photos --labels scribbles --out runs/first --resume
 """
 
+OVERLAYS = "overlays"
+"""Folder of a run with its drawings."""
 MOST_VALUES = 100_000_000
 """Pixels times classes of the largest picture that is drawn, for which 2.7 GB are needed."""
 
@@ -84,6 +87,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     dataset = _open(config, console)
     check_source(config, dataset.split("train"), dataset.classes, console)
     val_records = dataset.splits.get("val", ())
+    _check_shares(config, len(val_records))
     max_steps = number_of_steps(config, len(dataset.split("train")))
     if config.resume and _is_finished(config, max_steps, validates=bool(val_records)):
         console.print(f"{config.out}: finished already", markup=False, soft_wrap=True)
@@ -123,6 +127,16 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     return load_run(config.out)
 
 
+def _check_shares(config: TrainConfig, num_val: int) -> None:
+    """Make sure that no process would have nothing to validate, for which Lightning has no way."""
+    processes = config.devices * config.num_nodes
+    if 0 < num_val < processes:
+        raise ConfigError(
+            f"--devices {config.devices}: expected at most one process for each picture of val, of"
+            f" which there are {num_val}, got {processes}; give fewer, or add pictures to val"
+        )
+
+
 def _device(config: TrainConfig) -> torch.device:
     """Where networks run before and after the training."""
     return pick_device("cpu" if config.accelerator == "cpu" else "auto")
@@ -132,7 +146,7 @@ def _is_finished(config: TrainConfig, max_steps: int, *, validates: bool) -> boo
     """Whether a run has taken all its steps, and was scored and drawn after the last."""
     last = checkpoint_path(config.out, "last")
     written = last.is_file() and (not validates or (config.out / "metrics.json").is_file())
-    drawn = not config.overlays or (config.out / "overlays").is_dir()
+    drawn = not config.overlays or (config.out / OVERLAYS).is_dir()
     return written and drawn and reached_step(last) >= max_steps
 
 
@@ -181,11 +195,17 @@ def _finish(config: TrainConfig, dataset: Dataset, console: Console) -> None:
         console.print(
             f"val mIoU: best checkpoint {100 * best.miou:.1f}, last {100 * last.miou:.1f}"
         )
-    chosen = dataset.split("train")[
-        :: max(1, len(dataset.split("train")) // max(1, config.overlays))
-    ]
-    folder = config.out / "overlays"
-    folder.mkdir(exist_ok=True)
+    _draw(config, dataset, run, console)
+
+
+def _draw(config: TrainConfig, dataset: Dataset, run: Run, console: Console) -> None:
+    """Write the overlays, all or none: a run that has the folder counts as drawn."""
+    records = dataset.split("train")
+    chosen = records[:: max(1, len(records) // max(1, config.overlays))]
+    folder = config.out / OVERLAYS
+    unfinished = folder.with_name(f".{OVERLAYS}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     for record in chosen[: config.overlays]:
         if not _fits(record, dataset.classes):
             console.print(
@@ -196,7 +216,9 @@ def _finish(config: TrainConfig, dataset: Dataset, console: Console) -> None:
             )
             continue
         file = record.name.replace("/", "_") + ".png"
-        write_png(folder / file, draw_overlay(run, record))
+        write_png(unfinished / file, draw_overlay(run, record))
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def _fits(record: Record, classes: Classes) -> bool:
@@ -241,6 +263,7 @@ def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:
         config.data,
         format=config.format,
         checkpoint=checkpoint,
+        device=str(_device(config)),
         skip_bad=config.skip_bad,
     )
 

@@ -50,7 +50,10 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
         given[name] = _as_path(name, given[name])
     if given.get("mapping") is not None:
         given["mapping"] = _as_path("mapping", given["mapping"])
-    given["seeds"] = tuple(_as_path("seeds", path) for path in given.get("seeds", ()))
+    folders = given.get("seeds", ())
+    if not isinstance(folders, list | tuple):
+        raise ConfigError(f"seeds: expected a list of folders, got {folders!r}")
+    given["seeds"] = tuple(_as_path("seeds", path) for path in folders)
     _name_source(given)
     for name, stage in STAGES.items():
         options = given.get(name, {})

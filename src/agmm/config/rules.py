@@ -26,6 +26,17 @@ def are_two(values: object, kind: Callable[[object], bool]) -> bool:
 Rule = tuple[Callable[[Any], bool], str]
 """Whether a value is good, and what to say was expected where it is not."""
 
+FLAG: Rule = (lambda v: isinstance(v, bool), "true or false")
+WORD: Rule = (lambda v: isinstance(v, str) and v != "", "a word")
+WORD_OR_NONE: Rule = (lambda v: v is None or WORD[0](v), "a word, or null")
+OPTIONS: Rule = (
+    lambda v: (
+        isinstance(v, dict)
+        and all(isinstance(name, str) for name in v)
+        and all(isinstance(value, bool | int | float | str) for value in v.values())
+    ),
+    "a mapping of names to numbers, words, true or false",
+)
 PATH: Rule = (lambda v: isinstance(v, Path), "a pathlib.Path")
 POSITIVE: Rule = (lambda v: is_number(v) and v > 0, "a positive number")
 NOT_NEGATIVE: Rule = (lambda v: is_number(v) and v >= 0, "a number of at least 0")

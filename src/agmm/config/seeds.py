@@ -6,10 +6,12 @@ from agmm.config.rules import (
     COUNT,
     COUNT_OR_ZERO,
     CROP,
+    FLAG,
     NOT_NEGATIVE,
     POSITIVE,
     SCALE,
     SHARE,
+    WORD_OR_NONE,
     Rule,
     check_fields,
     is_number,
@@ -110,6 +112,8 @@ class GrabCutConfig:
 
 
 _CLASSIFIER_RULES: dict[str, Rule] = {
+    "encoder": WORD_OR_NONE,
+    "encoder_weights": WORD_OR_NONE,
     "output_stride": (lambda v: v in (8, 16, 32), "8, 16 or 32"),
     "crop": CROP,
     "scale": SCALE,
@@ -126,6 +130,7 @@ _CAM_RULES: dict[str, Rule] = {
         lambda v: isinstance(v, tuple) and bool(v) and all(is_number(s) and s > 0 for s in v),
         "at least one positive factor",
     ),
+    "flip": FLAG,
     "refine": COUNT_OR_ZERO,
     "foreground": SHARE,
     "background": SHARE,

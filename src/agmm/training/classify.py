@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
@@ -29,8 +28,14 @@ from agmm.files import written_atomically
 from agmm.labels.annotations import Tags
 from agmm.models.classifier import Classifier, build_classifier, weights_file
 from agmm.models.weights import read_tensors
+from agmm.training.checkpoints import KeptCheckpoint, WholeCheckpoints
 from agmm.training.classification_task import ClassificationTask
-from agmm.training.fit import is_main_process, number_of_steps, quiet_lightning
+from agmm.training.fit import (
+    is_main_process,
+    number_of_steps,
+    quiet_lightning,
+    stopping_as_asked,
+)
 from agmm.training.hardware import resolved_precision, runs_on_gpu
 from agmm.training.progress import TrainingProgress
 from agmm.training.run import checkpoint_path
@@ -203,7 +208,7 @@ def _train(
         markup=False,
         soft_wrap=True,
     )
-    with quiet_lightning():
+    with quiet_lightning(), stopping_as_asked():
         trainer = _trainer(config, folder, max_steps, console)
         trainer.fit(task, ckpt_path=resume_from, weights_only=True)
     tensors = {name: value.contiguous() for name, value in model.cpu().state_dict().items()}
@@ -212,12 +217,6 @@ def _train(
 
 
 def _trainer(config: TrainConfig, folder: Path, max_steps: int, console: Console) -> L.Trainer:
-    checkpoint = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="last",
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
     on_gpu = runs_on_gpu(config.accelerator)
     return L.Trainer(
         max_steps=max_steps,
@@ -227,8 +226,11 @@ def _trainer(config: TrainConfig, folder: Path, max_steps: int, console: Console
         precision=resolved_precision(config.precision, config.accelerator),
         accelerator=config.accelerator,
         devices=1,
-        plugins=[LightningEnvironment()],  # alone, also inside of a job of several processes
-        callbacks=[checkpoint, TrainingProgress(console, max_steps)],
+        plugins=[
+            LightningEnvironment(),  # alone, also inside of a job of several processes
+            WholeCheckpoints(),
+        ],
+        callbacks=[KeptCheckpoint(folder, "last"), TrainingProgress(console, max_steps)],
         logger=CSVLogger(folder / "logs", name="csv"),
         deterministic="warn" if on_gpu else False,
         log_every_n_steps=min(10, config.classifier.save_every),

@@ -3,13 +3,15 @@
 import contextlib
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import nn
 
@@ -20,6 +22,7 @@ from agmm.data.transforms import training_view
 from agmm.datasets.records import Record
 from agmm.mixture import AGMMLoss
 from agmm.models.segmenter import Segmenter
+from agmm.training.checkpoints import KeptCheckpoint, WholeCheckpoints
 from agmm.training.cost import TrainingCost
 from agmm.training.hardware import resolved_precision, runs_on_gpu
 from agmm.training.presence import LearnPresence
@@ -74,7 +77,7 @@ def fit(
     callbacks: list[L.Callback] = [Timer(), TrainingCost(), TrainingProgress(console, max_steps)]
     if isinstance(objective, AGMMLoss) and objective.presence and objective.joint_prediction:
         callbacks.append(LearnPresence(config, train, model.num_classes, background))
-    with quiet_lightning():
+    with quiet_lightning(), stopping_as_asked():
         trainer = _trainer(config, max_steps, callbacks, validates=bool(val))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
 
@@ -100,6 +103,24 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def stopping_as_asked() -> Iterator[None]:
+    """Let a signal end the program as it would without Lightning, which exits with 1 or 0.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C.
+        SystemExit: After SIGTERM, with the code 143 that shells give for it.
+    """
+    try:
+        yield
+    except SIGTERMException as stop:
+        raise SystemExit(128 + signal.SIGTERM) from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
 
 
 def is_main_process() -> bool:
@@ -134,9 +155,10 @@ def _trainer(
     config: TrainConfig, max_steps: int, callbacks: Sequence[L.Callback], *, validates: bool
 ) -> L.Trainer:
     logs = config.out / "logs"
-    checkpoints = [_checkpoint(config, "last")]
+    checkpoints = [KeptCheckpoint(config.out, "last")]
     if validates:
-        checkpoints.append(_checkpoint(config, "best", monitor="val/miou"))
+        # Written first, so that the last one knows the score of the best one.
+        checkpoints.insert(0, KeptCheckpoint(config.out, "best", monitor="val/miou"))
     several = config.devices * config.num_nodes > 1
     on_gpu = runs_on_gpu(config.accelerator)
     return L.Trainer(
@@ -153,6 +175,7 @@ def _trainer(
         # Some encoders have a last stage that no decoder uses.
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         sync_batchnorm=several and on_gpu,  # torch has it for GPUs only
+        plugins=[WholeCheckpoints()],
         callbacks=[*callbacks, *checkpoints],
         logger=[
             CSVLogger(logs, name="csv"),
@@ -164,16 +187,4 @@ def _trainer(
         num_sanity_val_steps=0,
         limit_val_batches=None if validates else 0,
         enable_model_summary=False,
-    )
-
-
-def _checkpoint(config: TrainConfig, name: str, monitor: str | None = None) -> ModelCheckpoint:
-    """Keep one file, the newest or the one of the highest ``monitor``, after every round."""
-    return ModelCheckpoint(
-        dirpath=config.out / "checkpoints",
-        filename=name,
-        monitor=monitor,
-        mode="max",
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
     )

@@ -196,11 +196,12 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     """Write config, classes and versions, or make sure that a run to continue is the same.
 
     Raises:
-        ConfigError: As `check_run_folder`.
+        ConfigError: As `check_run_folder`, or the run to continue has other classes.
     """
     check_run_folder(config)
     stored = config.out / "config.yaml"
     if stored.is_file():
+        _check_classes(config, classes)
         return
     lines = (
         f"{name} #{r:02x}{g:02x}{b:02x}\n"
@@ -227,6 +228,17 @@ def _check_same(config: TrainConfig, stored: TrainConfig) -> None:
         raise ConfigError(
             f"--mapping {config.mapping}: says something else than {kept}, which the run was"
             " started with; continue with the same mapping, or start a new run in another --out"
+        )
+
+
+def _check_classes(config: TrainConfig, classes: Classes) -> None:
+    kept = config.out / "classes.txt"
+    names = read_classes(kept).names
+    if names != classes.names:
+        raise ConfigError(
+            f"--resume: {config.data} has the classes {', '.join(classes.names)}, but {kept}"
+            f" {', '.join(names)}; continue with the same classes, or start a new run in another"
+            " --out"
         )
 
 

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from agmm.config import TrainConfig
 from agmm.data.dataset import Sample, view_seed
-from agmm.errors import NonFiniteLossError
+from agmm.errors import ConfigError, NonFiniteLossError
 from agmm.evaluation.confusion import confusion_matrix, scores
 from agmm.inference.network import needed_arguments
 from agmm.inference.predict import predict_mask
@@ -154,6 +154,20 @@ class SegmentationTask(L.LightningModule):
         result = scores(total.cpu())
         self.log("val/miou", result.miou, prog_bar=True, rank_zero_only=True)
         self.log("val/pixel_accuracy", result.pixel_accuracy, rank_zero_only=True)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on where the learning rate was planned for another number of steps.
+
+        Raises:
+            ConfigError: Each epoch has more pictures or fewer than when the run was started.
+        """
+        planned = checkpoint["lr_schedulers"][0]["total_iters"]
+        if planned != self.max_steps:
+            raise ConfigError(
+                f"--resume: {self.config.out} was started for {planned} steps, but {self.max_steps}"
+                f" are {self.config.epochs} epochs of the pictures that are there now; continue"
+                " with the same training pictures, or start a new run in another --out"
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW or SGD; a lower rate for a pretrained encoder; polynomial decay to zero."""
