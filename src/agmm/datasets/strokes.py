@@ -40,8 +40,8 @@ def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
         The scribbles.
 
     Raises:
-        DataError: The file or the picture cannot be read, they differ in size, or a stroke has no
-            class of ours or no point.
+        DataError: The file or the picture cannot be read, they differ in size, a stroke has no
+            class of ours or no point, or the file has boxes of VOC and no stroke.
     """
     tree = read_xml(path)
     if tree.tag != "annotation":
@@ -49,7 +49,14 @@ def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
     relative_name(text_of(tree, "filename") or path.stem, str(path))
     height, width = whole(text_of(tree, "size/height")), whole(text_of(tree, "size/width"))
     size = (height, width) if height and width else None
-    shapes = partial(_shapes, tuple(tree.iterfind("polygon")), frozenset(classes.names))
+    polygons = tuple(tree.iterfind("polygon"))
+    if not polygons and tree.find("object") is not None:
+        raise DataError(
+            f"{path}: must have strokes of ScribbleSup, each a <polygon>, but has <object> only, as"
+            " boxes of PASCAL VOC have. Export the strokes, or move the file into Annotations/"
+            " beside JPEGImages/."
+        )
+    shapes = partial(_shapes, polygons, frozenset(classes.names))
     return read_drawn(Drawn(path, "scribbles", shapes, size), classes, image)
 
 
