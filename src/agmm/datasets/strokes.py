@@ -27,6 +27,26 @@ VOC_NAMES = {
 }
 """What the published files call classes of VOC, to the names of VOC."""
 
+_SIGN = (b"<annotation", b"<polygon>", b"<tag>", b"<X>")
+
+
+def list_strokes(folder: Path) -> dict[str, Path]:
+    """List the files with strokes that lie in a folder itself.
+
+    Args:
+        folder: The folder; there need be none.
+
+    Returns:
+        Name without suffix to file, of all XML files there if one of the first has lines with a
+        tag; else none.
+
+    Example:
+        >>> list_strokes(Path("a/folder/that/is/missing"))
+        {}
+    """
+    files = sorted(folder.glob("[!.]*.xml"))
+    return {file.stem: file for file in files} if any(map(_has_lines, files[:8])) else {}
+
 
 def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
     """Read the strokes of one picture.
@@ -58,6 +78,15 @@ def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
         )
     shapes = partial(_shapes, polygons, frozenset(classes.names))
     return read_drawn(Drawn(path, "scribbles", shapes, size), classes, image)
+
+
+def _has_lines(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(2**16)
+    except OSError:
+        return False
+    return all(sign in head for sign in _SIGN)
 
 
 def _shapes(
