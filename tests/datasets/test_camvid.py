@@ -101,6 +101,36 @@ def test_as_published(tmp_path: Path, draw: Draw) -> None:
         read_dataset(tmp_path)
 
 
+def test_of_the_data_as_published_weak_labels_make_training_pictures(
+    tmp_path: Path, draw: Draw
+) -> None:
+    """They need no mask then; a picture with neither is not used."""
+    for name in "abcdef":
+        draw(f"701_StillsRaw_full/{name}.png")
+    draw("LabeledApproved_full/a_L.png", [[0, 10, 11, 255]] * 3)
+    marks = [[255, 255, 255, 8]] + [[255] * 4] * 2
+    draw("points/b.png", marks)
+    draw("scribbles/training/c.png", marks)
+    draw("masks/train/d.png", marks)
+    (tmp_path / "tags.csv").write_text("image,tags\ne.png,car\n")
+    lost = draw("points/g.png", marks)
+    dataset = read_dataset(tmp_path)
+    forms = {record.name: [*record.labels] for record in dataset.split("train")}
+    assert forms == {
+        "a": ["dense"],
+        "b": ["points"],
+        "c": ["scribbles"],
+        "d": ["dense"],
+        "e": ["tags"],
+    }
+    assert dataset.unmatched == (Unmatched("g", lost, "points", None),)
+    assert dataset.unused == (tmp_path / "701_StillsRaw_full/f.png",)
+    assert dataset.unused_as == "without a mask"
+    draw("more/b.png")
+    with pytest.raises(DataError, match=r"701_StillsRaw_full/b\.png and .*more/b\.png: two files"):
+        read_dataset(tmp_path)
+
+
 def test_folders_of_labels_and_a_table_of_colours(tmp_path: Path, draw: Draw) -> None:
     draw("train/a.png")
     draw("train_labels/a_L.png", [[VOID, SKY, CAR, CAR]] * 3)

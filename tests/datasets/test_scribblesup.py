@@ -118,6 +118,31 @@ def test_a_bad_file_is_one_clear_error(strokes: Path, text: str, message: str) -
         read()
 
 
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox>"
+OBJECT = f"<object><name>cat</name>{BOX}</object>"
+
+
+def test_boxes_of_voc_are_no_strokes(strokes: Path) -> None:
+    """They would be read as an empty label."""
+    write(strokes, stroke("cat", (1, 1)), "b")  # so that the layout is known
+    path = write(strokes, OBJECT)
+    with pytest.raises(DataError) as caught:
+        mask_of(strokes)
+    assert str(caught.value) == (
+        f"{path}: must have strokes of ScribbleSup, each a <polygon>, but has <object> only, as"
+        " boxes of PASCAL VOC have. Export the strokes, or move the file into Annotations/ beside"
+        " JPEGImages/."
+    )
+
+
+@pytest.mark.parametrize(("body", "labelled"), [("", 0), (stroke("cat", (1, 1)) + OBJECT, 9)])
+def test_no_stroke_at_all_is_an_empty_label(strokes: Path, body: str, labelled: int) -> None:
+    """And beside strokes, objects are not looked at."""
+    write(strokes, stroke("cat", (1, 1)), "b")
+    write(strokes, body)
+    assert (mask_of(strokes) != 255).sum() == labelled
+
+
 @pytest.mark.parametrize("second", ["JPEGImages/a.jpg", "images/a.png", "a.png"])
 def test_one_picture_in_two_places_is_refused(strokes: Path, draw: Draw, second: str) -> None:
     draw(second, size=(6, 10))

@@ -143,6 +143,32 @@ def test_what_lies_beside_is_read(voc: Path, draw: Draw) -> None:
     )
 
 
+def test_strokes_in_the_folder_itself_are_read(voc: Path) -> None:
+    """As they are without lists and masks of VOC beside; in silence they would be lost."""
+    line = "<polygon><tag>cat</tag><point><X>0</X><Y>0</Y></point></polygon>"
+    for name, body in (("a", line), ("b", ""), ("z", line)):
+        (voc / f"{name}.xml").write_text(f"<annotation>{body}</annotation>")
+    dataset = pickle.loads(pickle.dumps(read_dataset(voc)))
+    a, b = (record.labels["scribbles"]() for record in dataset.split("train"))
+    assert isinstance(a, Scribbles)
+    assert isinstance(b, Scribbles)
+    assert a.mask.tolist() == [[8, 8, 255, 255], [8, 8, 255, 255], [255] * 4]
+    assert (b.mask == 255).all()
+    assert dataset.unmatched == (Unmatched("z", voc / "z.xml", "scribbles", None),)
+    assert boxes_of(dataset).classes.tolist() == [8]
+    (voc / "scribblesup").mkdir()
+    (voc / "scribblesup/b.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match=r"sup/b\.xml and .*/b\.xml: two labels of one form"):
+        read_dataset(voc)
+
+
+def test_other_xml_in_the_folder_itself_is_no_label(voc: Path) -> None:
+    (voc / "a.xml").write_text("<note/>")
+    dataset = read_dataset(voc)
+    assert "scribbles" not in dataset.split("train")[0].labels
+    assert dataset.unmatched == ()
+
+
 def test_labels_beside_may_say_their_split(voc: Path, draw: Draw) -> None:
     draw("scribbles/train/a.png", [[255, 8, 255, 255]] * 3)
     (voc / "tags.csv").write_text("image,tags\ntrain/a.jpg,dog\ntrain/c.jpg,cat\nval/z,cat\n")

@@ -17,6 +17,8 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
 from agmm.errors import DataError
 from agmm.evaluation.label_quality import label_quality
+from agmm.labels.annotations import Boxes
+from agmm.labels.boxes import covered
 from agmm.models.classifier import Classifier, build_classifier
 from agmm.seeds.cam import activation_maps
 from agmm.seeds.grabcut import grabcut_seeds
@@ -120,6 +122,27 @@ def test_boxes_give_the_seeds_where_there_are_tags_too(
         result[1], ("tags", "boxes"), (48, 64), 3, complete=False, background=0
     )
     assert (given.seeds[dense_mask(result[1]) == 2] == 2).mean() > 0.5
+
+
+def test_a_tag_without_a_box_gets_no_seeds_and_leaves_the_background_open(
+    config: Callable[..., TrainConfig], records: tuple[Record, ...], classes: Classes
+) -> None:
+    """The boxes give the seeds; a blue thing that is tagged only may be anywhere."""
+    boxes = records[2].labels["boxes"]()
+    assert isinstance(boxes, Boxes)
+    red = Boxes(boxes.xyxy[:1], boxes.classes[:1])
+    weak = replace(records[2], labels={"tags": records[2].labels["tags"], "boxes": lambda: red})
+
+    [result] = seeded(config("tags", "boxes"), (weak,), classes)
+
+    given = read_supervision(result, ("tags", "boxes"), (48, 64), 3, complete=False, background=0)
+    inside = np.zeros((48, 64), np.bool_)
+    inside[covered(red, (48, 64))[0]] = True
+    assert np.unique(given.seeds[inside]).tolist() == [1, 255]
+    assert np.unique(given.seeds[~inside]).tolist() == [255]
+    assert given.candidates[[0, 2]].all()
+    assert (given.candidates[1] == inside).all()
+    assert (dense_mask(records[2])[given.seeds == 1] == 1).mean() > 0.95
 
 
 def test_a_picture_with_a_dense_mask_needs_no_seeds(

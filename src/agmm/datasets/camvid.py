@@ -13,7 +13,7 @@
 SPLIT is train, val, test or a usual spelling of these; one without masks is read as well. Without
 files of classes these are the 11 of SegNet, whose 11 in the masks is unlabelled. Where a split has
 a list, all others need one too, and pictures that are in no list are unused. So are, of the data as
-published, pictures without a mask.
+published, pictures with neither a mask nor another label.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from agmm.datasets.assembly import Key, assembled
+from agmm.datasets.assembly import Key, Labels, assembled, in_known_splits
 from agmm.datasets.beside import PNG_FOLDERS, Label, joined, read_beside
 from agmm.datasets.classes import Classes, Color, read_classes
 from agmm.datasets.listing import add_file, list_files, list_unused
@@ -91,6 +91,8 @@ def read_camvid(root: Path) -> Dataset:
             that names what is not there, a picture in both ``train`` and ``val``, two pictures or
             masks of one name, bad classes, or two labels of one form for one picture.
     """
+    classes, label = _classes(root)
+    labels = read_beside(root, classes)
     masked = _mask_folders(root)
     splits = folder_splits(_picture_folders(root) if masked else ())
     listed = any(_list_of(folder).is_file() for folder in splits)
@@ -99,11 +101,9 @@ def read_camvid(root: Path) -> Dataset:
     elif splits:
         images, masks, unused = _from_folders(splits, one_folder_each(masked))
     else:
-        images, masks, unused = _as_published(root)
+        images, masks, unused = _as_published(root, labels)
     if not images:
         raise DataError(f"{root}: there are no pictures beside the masks. Put them there.")
-    classes, label = _classes(root)
-    labels = read_beside(root, classes)
     own = {name: label(file) for name, file in masks.items()}
     labels["dense"] = joined(labels["dense"], own)
     dataset = assembled(root, classes, images, labels, splits_known=True)
@@ -166,18 +166,26 @@ def _from_folders(splits: Mapping[Path, str], masked: Mapping[str, Path]) -> _Fo
     return images, masks, []
 
 
-def _as_published(root: Path) -> _Found:
-    masks = _list_masks(root / _APPROVED)
+def _as_published(root: Path, labels: Labels) -> _Found:
+    """Take the pictures with a mask, or with any label beside, which needs no mask."""
+    masks = {f"train/{name}": file for name, file in _list_masks(root / _APPROVED).items()}
+    folders = {_APPROVED, *PNG_FOLDERS.values()}
+    files = [
+        (name, file)
+        for folder in _folders(root)
+        if folder.name not in folders
+        for name, file in list_files(folder).items()
+    ]
+    beside = in_known_splits(labels, {name for name, _ in files}, {"train"})
+    given = masks.keys() | {path for of in beside.values() for path in of}
     images: dict[Key, Path] = {}
     unused: list[Path] = []
-    labels = {_APPROVED, *PNG_FOLDERS.values()}
-    for folder in (path for path in _folders(root) if path.name not in labels):
-        for name, file in list_files(folder).items():
-            if name in masks:
-                add_file(images, ("train", name), file)
-            else:
-                unused.append(file)
-    return images, {f"train/{name}": file for name, file in masks.items()}, unused
+    for name, file in files:
+        if name in given or f"train/{name}" in given:
+            add_file(images, ("train", name), file)
+        else:
+            unused.append(file)
+    return images, masks, unused
 
 
 def _list_masks(folder: Path) -> dict[str, Path]:

@@ -21,14 +21,12 @@ from agmm.datasets.listing import list_unused
 from agmm.datasets.markup import list_xml
 from agmm.datasets.places import find_picture, split_name
 from agmm.datasets.records import Dataset
-from agmm.datasets.strokes import read_strokes
+from agmm.datasets.strokes import list_strokes, read_strokes
 from agmm.datasets.voc import VOC_CLASSES
 from agmm.errors import DataError
 
 _PICTURES = ("", "JPEGImages/", "images/")
 """Where pictures may lie."""
-
-_SIGN = (b"<annotation", b"<polygon>", b"<tag>", b"<X>")
 
 
 def is_scribblesup(root: Path) -> bool:
@@ -44,15 +42,7 @@ def is_scribblesup(root: Path) -> bool:
         >>> is_scribblesup(Path("a/folder/that/is/missing"))
         False
     """
-    for path in sorted(root.glob("*.xml"))[:8]:
-        try:
-            with path.open("rb") as file:
-                head = file.read(2**16)
-        except OSError:
-            continue
-        if all(sign in head for sign in _SIGN):
-            return True
-    return False
+    return bool(list_strokes(root))
 
 
 def read_scribblesup(root: Path) -> Dataset:

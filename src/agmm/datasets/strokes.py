@@ -27,6 +27,26 @@ VOC_NAMES = {
 }
 """What the published files call classes of VOC, to the names of VOC."""
 
+_SIGN = (b"<annotation", b"<polygon>", b"<tag>", b"<X>")
+
+
+def list_strokes(folder: Path) -> dict[str, Path]:
+    """List the files with strokes that lie in a folder itself.
+
+    Args:
+        folder: The folder; there need be none.
+
+    Returns:
+        Name without suffix to file, of all XML files there if one of the first has lines with a
+        tag; else none.
+
+    Example:
+        >>> list_strokes(Path("a/folder/that/is/missing"))
+        {}
+    """
+    files = sorted(folder.glob("[!.]*.xml"))
+    return {file.stem: file for file in files} if any(map(_has_lines, files[:8])) else {}
+
 
 def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
     """Read the strokes of one picture.
@@ -40,8 +60,8 @@ def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
         The scribbles.
 
     Raises:
-        DataError: The file or the picture cannot be read, they differ in size, or a stroke has no
-            class of ours or no point.
+        DataError: The file or the picture cannot be read, they differ in size, a stroke has no
+            class of ours or no point, or the file has boxes of VOC and no stroke.
     """
     tree = read_xml(path)
     if tree.tag != "annotation":
@@ -49,8 +69,24 @@ def read_strokes(path: Path, classes: Classes, image: Path) -> Annotation:
     relative_name(text_of(tree, "filename") or path.stem, str(path))
     height, width = whole(text_of(tree, "size/height")), whole(text_of(tree, "size/width"))
     size = (height, width) if height and width else None
-    shapes = partial(_shapes, tuple(tree.iterfind("polygon")), frozenset(classes.names))
+    polygons = tuple(tree.iterfind("polygon"))
+    if not polygons and tree.find("object") is not None:
+        raise DataError(
+            f"{path}: must have strokes of ScribbleSup, each a <polygon>, but has <object> only, as"
+            " boxes of PASCAL VOC have. Export the strokes, or move the file into Annotations/"
+            " beside JPEGImages/."
+        )
+    shapes = partial(_shapes, polygons, frozenset(classes.names))
     return read_drawn(Drawn(path, "scribbles", shapes, size), classes, image)
+
+
+def _has_lines(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(2**16)
+    except OSError:
+        return False
+    return all(sign in head for sign in _SIGN)
 
 
 def _shapes(

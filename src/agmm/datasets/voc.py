@@ -7,6 +7,7 @@
     SegmentationClass/NAME.png        dense masks, a palette or colours, 255 = border
     SegmentationClassAug/NAME.png     more of them, see `agmm.datasets.voc_lists`
     Annotations/NAME.xml              boxes, and tags if there is no tags.csv
+    NAME.xml                          strokes of ScribbleSup, see `agmm.datasets.strokes`
     classes.txt or labelmap.txt       the classes; else the 21 of VOC
 
 and what may lie beside any layout, see `agmm.datasets.beside`.
@@ -38,6 +39,7 @@ from agmm.datasets.classes import VOID_COLOR, Classes, read_classes, voc_colors
 from agmm.datasets.images import image_size
 from agmm.datasets.listing import list_files
 from agmm.datasets.records import Dataset, Record, Unmatched
+from agmm.datasets.strokes import list_strokes, read_strokes
 from agmm.datasets.voc_lists import AUGMENTED, read_lists
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Tags
@@ -104,6 +106,10 @@ def read_voc(root: Path) -> Dataset:
         **{name: index_png(file, "dense", classes) for name, file in masks.items()},
     }
     labels["dense"] = joined(labels["dense"], own)
+    labels["scribbles"] = joined(
+        labels["scribbles"],
+        {n: Label(f, partial(read_strokes, f, classes)) for n, f in list_strokes(root).items()},
+    )
     files = list_files(root / "Annotations", (".xml",))
     labels["boxes"] = joined(
         labels["boxes"],
