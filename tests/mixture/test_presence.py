@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from agmm.mixture import AGMMLoss
+from agmm.mixture import AGMMLoss, inputs
 from agmm.mixture.presence import SHRINKAGE, PresenceModel, image_vectors, presence_prior
 from tests.mixture.plain import plain_loss
 
@@ -116,6 +116,31 @@ def test_an_image_without_labels_is_spread_over_what_it_shows(make_batch: Make) 
     expected = plain * odds.exp()[:, :, None, None]
     torch.testing.assert_close(found[0], expected[0] / expected[0].sum(0))
     torch.testing.assert_close(found[1], plain[1])
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_padding_is_no_part_of_the_image(
+    make_batch: Make, monkeypatch: pytest.MonkeyPatch, *, readable: bool
+) -> None:
+    """A picture of 6x4 pixels in one of 6x8, and one that is all padding."""
+    monkeypatch.setattr(inputs, "readable", lambda *_: readable)
+    objective = AGMMLoss(4, 3).double()
+    for seed in range(3):
+        objective(**make_batch(seed=seed))
+    objective.presence_model.fit(*random_images())
+    objective.eval()
+    batch = make_batch(labelled=0.0)
+    wide = {name: batch[name].detach() for name in ("logits", "features", "seeds")}
+    narrow = {name: maps[..., : maps.shape[-1] // 2] for name, maps in wide.items()}
+    wide["features"][..., 2:] = 9.0
+    wide["valid"] = torch.zeros(2, 6, 8, dtype=torch.bool)
+    wide["valid"][0, :, :4] = True
+    found, expected = objective(**wide).posterior, objective(**narrow).posterior
+    torch.testing.assert_close(found[0, ..., :2], expected[0])
+    assert found.isfinite().all()
+    plain = AGMMLoss(4, 3, presence=False).double().eval()
+    plain.load_state_dict(objective.state_dict())
+    assert (plain(**narrow).posterior[0] - expected[0]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("presence", [True, False])

@@ -357,7 +357,7 @@ class AGMMLoss(nn.Module):
             theirs = self._components(grid, teacher.features)
         evidence = theirs.evidence.detach()
         if self.presence and not self.training:
-            odds = self.presence_model.scores(teacher.features)
+            odds = self.presence_model.scores(teacher.features, grid.valid)
             shown = presence_prior(odds, grid.all_candidates, grid.labelled)
             evidence = evidence + (shown if grid.classes is None else grid.classes.take(shown))
         scores = teacher.scores if self.network_prior else None

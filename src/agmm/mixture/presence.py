@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agmm.mixture import inputs
 from agmm.mixture.online_em import sum_over_ranks
 
 SHRINKAGE = 0.1
@@ -39,20 +40,28 @@ class ImageSums(NamedTuple):
     shown_total: Tensor
 
 
-def image_vectors(features: Float[Tensor, "b d n"]) -> Float[Tensor, "b d2"]:
-    """Mean and maximum of every channel over the cells.
+def image_vectors(
+    features: Float[Tensor, "b d n"], valid: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "b d2"]:
+    """Mean and maximum of every channel over the cells of the picture.
 
     Args:
-        features: features of the cells, all inside the picture.
+        features: features of the cells.
+        valid: cells of the picture (False = padding), None = all.
 
     Returns:
-        Vectors, `b 2d`.
+        Vectors, `b 2d`; 0 for an image without a cell of the picture.
 
     Example:
         >>> image_vectors(torch.tensor([[[1.0, 3.0]]])).tolist()
         [[2.0, 3.0]]
     """
-    return torch.cat([features.mean(2), features.amax(2)], 1)
+    if valid is None or (inputs.readable(valid) and bool(valid.all())):
+        return torch.cat([features.mean(2), features.amax(2)], 1)
+    cells, number = valid.unsqueeze(1), valid.sum(1, keepdim=True)
+    means = features.masked_fill(~cells, 0).sum(2) / number.clamp(min=1)
+    largest = features.masked_fill(~cells, -torch.inf).amax(2)
+    return torch.cat([means, torch.where(number > 0, largest, 0)], 1)
 
 
 class PresenceModel(nn.Module):
@@ -108,16 +117,19 @@ class PresenceModel(nn.Module):
             buffer.copy_(torch.where(helps, value, 0))
 
     @torch.no_grad()
-    def scores(self, features: Float[Tensor, "b d n"]) -> Float[Tensor, "b k"]:
+    def scores(
+        self, features: Float[Tensor, "b d n"], valid: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b k"]:
         """Log-odds of every class being in the image.
 
         Args:
             features: features of the cells.
+            valid: cells of the picture (False = padding), None = all.
 
         Returns:
             Log-odds; 0 for a class of which nothing is known.
         """
-        vectors = image_vectors(features).to(self.axes.dtype)
+        vectors = image_vectors(features, valid).to(self.axes.dtype)
         return (vectors @ self.axes.mT + self.offsets).to(features.dtype)
 
 
