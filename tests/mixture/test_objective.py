@@ -469,6 +469,17 @@ def test_values_on_an_accelerator_are_not_looked_at() -> None:
         )
 
 
+@BOTH
+def test_where_no_class_may_occur_is_told(make_batch: Make, build: Build) -> None:
+    batch = {**make_batch(), "candidates": torch.tensor([[True] * 4, [False] * 4])}
+    with pytest.raises(InputError, match=r" got none at index \[1\] \(image\); "):
+        build(4, 3)(**batch)
+    batch["candidates"] = torch.ones(2, 4, 6, 8, dtype=torch.bool)
+    batch["candidates"][1, :, 2, 7] = False
+    with pytest.raises(InputError, match=r" at index \[1, 2, 7\] \(image, row, column\); "):
+        build(4, 3)(**batch)
+
+
 def test_padding_needs_no_candidates(make_batch: Make) -> None:
     batch = make_batch(padding=True, candidates="pixel", pixels=(3, 4))
     batch["candidates"] &= batch["valid"].unsqueeze(1)

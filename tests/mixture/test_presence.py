@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from agmm.errors import InputError
 from agmm.mixture import AGMMLoss, inputs
 from agmm.mixture.presence import SHRINKAGE, PresenceModel, image_vectors, presence_prior
 from tests.mixture.plain import plain_loss
@@ -160,6 +161,54 @@ def test_vectors_are_of_what_the_mixture_sees() -> None:
     vectors = coloured.image_vectors(features, images)
     assert vectors.shape == (2, coloured.presence_model.axes.shape[1])
     assert (vectors != coloured.image_vectors(features, 0 * images)).any()
+
+
+def test_vectors_are_the_same_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 5, 7, generator=generator)
+    features = torch.randn(2, 3, 4, 5, generator=generator)  # cells that share pixels
+    objective = AGMMLoss(4, 3, appearance=1.0)
+    expected = objective.image_vectors(features, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(objective.image_vectors(features, images), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("features", {"features": torch.zeros(2, 4, 3, 4)}),
+        ("features", {"features": torch.zeros(2, 3, 12)}),
+        ("features", {"features": torch.zeros(2, 3, 3, 4, dtype=torch.int64)}),
+        ("images", {"images": torch.zeros(1, 3, 6, 8)}),
+        ("images", {"images": torch.zeros(3, 6, 8)}),
+        ("images", {"images": torch.zeros(2, 3, 6, 8, dtype=torch.uint8)}),
+    ],
+)
+def test_vectors_of_wrong_arguments_are_refused(name: str, wrong: dict[str, torch.Tensor]) -> None:
+    given = {"features": torch.zeros(2, 3, 3, 4), "images": torch.zeros(2, 3, 6, 8), **wrong}
+    with pytest.raises(InputError, match=rf"^{name}: expected .* got .*; "):
+        AGMMLoss(4, 3, appearance=1.0).image_vectors(**given)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("name", "vectors", "shown"),
+    [
+        ("vectors", torch.zeros(8, 5), torch.zeros(8, 4).bool()),
+        ("vectors", torch.zeros(6), torch.zeros(8, 4).bool()),
+        ("vectors", torch.zeros(8, 6).long(), torch.zeros(8, 4).bool()),
+        ("shown", torch.zeros(8, 6), torch.zeros(8, 1).bool()),
+        ("shown", torch.zeros(8, 6), torch.zeros(7, 4).bool()),
+        ("shown", torch.zeros(8, 6), torch.zeros(8, 4).long()),
+    ],
+)
+def test_a_wrong_table_of_images_is_refused(
+    name: str, vectors: torch.Tensor, shown: torch.Tensor
+) -> None:
+    model = PresenceModel(4, 3)
+    with pytest.raises(InputError, match=rf"^{name}: expected .* got .*; "):
+        model.fit(vectors, shown)
+    assert not model.axes.any()
 
 
 RANK = """

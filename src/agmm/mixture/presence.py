@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agmm.errors import InputError
 from agmm.mixture import inputs
 from agmm.mixture.online_em import sum_over_ranks
 
@@ -99,7 +100,22 @@ class PresenceModel(nn.Module):
             vectors: vectors of this process's images, see `image_vectors`; maybe of none. Those of
                 all processes count. Like neighbours, such as the frames of a film, in a row.
             shown: classes that each image shows.
+
+        Raises:
+            InputError: if a shape or type does not fit.
         """
+        classes, width = self.axes.shape
+        if vectors.shape[1:] != (width,) or not vectors.is_floating_point():
+            raise InputError(
+                f"vectors: expected a float type and shape (images, {width}), got {vectors.dtype} "
+                f"of shape {tuple(vectors.shape)}; pass those of image_vectors"
+            )
+        if shown.shape != (len(vectors), classes) or shown.dtype != torch.bool:
+            raise InputError(
+                f"shown: expected torch.bool of shape {(len(vectors), classes)}, got "
+                f"{shown.dtype} of shape {tuple(shown.shape)}; pass a row for each vector and a "
+                "column for each class"
+            )
         wide = vectors.dtype if vectors.device.type == "mps" else torch.float64
         vectors, named = vectors.detach().to(wide), shown.to(wide)
         middle = (len(vectors) + 1) // 2
