@@ -36,6 +36,16 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert done.stdout.startswith("usage: agmm ")
 
 
+@pytest.mark.parametrize(
+    "name", ["config.PseudoConfig", "errors.InputError", "mixture.AGMM2023Loss"]
+)
+def test_the_modules_that_the_manual_names_need_no_import_of_their_own(name: str) -> None:
+    done = run_python("-c", f"import agmm; print(agmm.{name}.__name__)")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == name.split(".")[1] + "\n"
+
+
 def test_the_exit_code_reaches_the_shell() -> None:
     done = run_python("-m", "agmm.cli", "segment")
 

@@ -1,7 +1,7 @@
 """Semantic segmentation from points, scribbles and blocks instead of dense masks.
 
-The public names are imported on first use, so that ``import agmm`` and ``agmm --help`` do not
-wait for torch.
+The public names, and the modules that the manual names, are imported on first use, so that
+``import agmm`` and ``agmm --help`` do not wait for torch.
 """
 
 import importlib
@@ -29,6 +29,7 @@ _HOMES = {
     "read_dataset": "agmm.datasets.reader",
     "train": "agmm.commands.train",
 }
+_MODULES = {"config", "errors", "mixture"}
 
 __all__ = [
     "AGMMLoss",
@@ -43,6 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"agmm.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'agmm' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

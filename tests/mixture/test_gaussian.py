@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 from agmm.mixture import gaussian
 from agmm.mixture.gaussian import (
     allowed_classes,
+    image_mixture,
     log_likelihood,
     log_posterior,
     squared_distances,
@@ -117,6 +118,16 @@ def test_posterior_sums_to_one_over_the_candidates(seed: int, classes: int, scal
     torch.testing.assert_close(posterior.sum(1), torch.ones(2, 5))
     assert (posterior[~candidates] == 0).all()
     assert allowed.any(1).all()
+
+
+def test_first_and_second_derivatives_of_the_mixture_of_an_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    shares = torch.rand(2, 3, 5, generator=generator, dtype=torch.float64)
+    shares[0, 1] = 0  # then the distances are those to the running centre
+    running = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda f: image_mixture(f, shares, running), features)
+    assert torch.autograd.gradgradcheck(lambda f: image_mixture(f, shares, running), features)
 
 
 @pytest.mark.parametrize("function", [squared_distances, weighted_means])

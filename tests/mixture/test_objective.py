@@ -311,6 +311,24 @@ def test_evaluation_changes_no_state(make_batch: Make) -> None:
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["logits", "features"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_whose_numbers_overflow_spoils_no_other(
+    make_batch: Make, name: str, value: float
+) -> None:
+    """As in half precision, where a gradient scaler leaves such a step out."""
+    objective = AGMMLoss(4, 3, warmup_steps=0)
+    steps(objective, make_batch, dtype=torch.float32)
+    batch = make_batch(labelled=0.05, dtype=torch.float32)
+    batch[name] = batch[name].detach()
+    batch[name][0, 1, 1, 2] = value
+    assert not objective(**batch).loss.isfinite()
+    assert all(part.isfinite().all() for part in objective.state_dict().values())
+    out = objective(**make_batch(seed=1, dtype=torch.float32))
+    assert out.loss.isfinite()
+    assert out.posterior.isfinite().all()
+
+
 PREDICTING: list[dict[str, Any]] = [
     {}, {"network_prior": False}, {"coherence": 0.0}, {"running_share": 0.0}, {"appearance": 1.0},
     {"centres": "batch"}, {"centres": "pixels"}, {"centres": "running", "components": 2},
@@ -449,6 +467,17 @@ def test_values_on_an_accelerator_are_not_looked_at() -> None:
         inputs.check_inputs(
             logits, features, seeds[1:], None, None, num_classes=4, feature_channels=3
         )
+
+
+@BOTH
+def test_where_no_class_may_occur_is_told(make_batch: Make, build: Build) -> None:
+    batch = {**make_batch(), "candidates": torch.tensor([[True] * 4, [False] * 4])}
+    with pytest.raises(InputError, match=r" got none at index \[1\] \(image\); "):
+        build(4, 3)(**batch)
+    batch["candidates"] = torch.ones(2, 4, 6, 8, dtype=torch.bool)
+    batch["candidates"][1, :, 2, 7] = False
+    with pytest.raises(InputError, match=r" at index \[1, 2, 7\] \(image, row, column\); "):
+        build(4, 3)(**batch)
 
 
 def test_padding_needs_no_candidates(make_batch: Make) -> None:

@@ -187,6 +187,24 @@ def test_class_without_mass_keeps_its_parameters_exactly() -> None:
     assert not torch.equal(before["means"][0], after["means"][0])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["mass", "sums", "squares"])
+def test_a_class_keeps_its_parameters_where_numbers_overflowed(part: str, value: float) -> None:
+    mixture, expected = RunningMixture(3, 2), RunningMixture(3, 2)
+    generator = torch.Generator().manual_seed(0)
+    for target in (mixture, expected):
+        target.update(random_statistics(generator.manual_seed(0)), 0.1)
+    statistics = random_statistics(generator)
+    for whole in statistics:
+        whole[1] = 0
+    expected.update(statistics, 0.1)
+    statistics.mass[1], statistics.sums[1], statistics.squares[1] = 1, 1, 2
+    getattr(statistics, part)[1] = value
+    mixture.update(statistics, 0.1)
+    for name, wanted in expected.state_dict().items():
+        assert torch.equal(mixture.state_dict()[name], wanted), name
+
+
 def test_unseen_class_has_no_mass_and_unit_variance() -> None:
     mixture = RunningMixture(2, 2)
     statistics = SufficientStatistics(torch.zeros(2), torch.zeros(2, 2), torch.zeros(2))

@@ -10,7 +10,8 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from agmm.mixture import AGMMLoss
+from agmm.errors import InputError
+from agmm.mixture import AGMMLoss, inputs
 from agmm.mixture.presence import SHRINKAGE, PresenceModel, image_vectors, presence_prior
 from tests.mixture.plain import plain_loss
 
@@ -118,6 +119,31 @@ def test_an_image_without_labels_is_spread_over_what_it_shows(make_batch: Make) 
     torch.testing.assert_close(found[1], plain[1])
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_padding_is_no_part_of_the_image(
+    make_batch: Make, monkeypatch: pytest.MonkeyPatch, *, readable: bool
+) -> None:
+    """A picture of 6x4 pixels in one of 6x8, and one that is all padding."""
+    monkeypatch.setattr(inputs, "readable", lambda *_: readable)
+    objective = AGMMLoss(4, 3).double()
+    for seed in range(3):
+        objective(**make_batch(seed=seed))
+    objective.presence_model.fit(*random_images())
+    objective.eval()
+    batch = make_batch(labelled=0.0)
+    wide = {name: batch[name].detach() for name in ("logits", "features", "seeds")}
+    narrow = {name: maps[..., : maps.shape[-1] // 2] for name, maps in wide.items()}
+    wide["features"][..., 2:] = 9.0
+    wide["valid"] = torch.zeros(2, 6, 8, dtype=torch.bool)
+    wide["valid"][0, :, :4] = True
+    found, expected = objective(**wide).posterior, objective(**narrow).posterior
+    torch.testing.assert_close(found[0, ..., :2], expected[0])
+    assert found.isfinite().all()
+    plain = AGMMLoss(4, 3, presence=False).double().eval()
+    plain.load_state_dict(objective.state_dict())
+    assert (plain(**narrow).posterior[0] - expected[0]).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("presence", [True, False])
 def test_what_it_says_is_kept_with_the_objective(make_batch: Make, presence: bool) -> None:
     trained, loaded = (AGMMLoss(4, 3, presence=presence).eval() for _ in range(2))
@@ -135,6 +161,54 @@ def test_vectors_are_of_what_the_mixture_sees() -> None:
     vectors = coloured.image_vectors(features, images)
     assert vectors.shape == (2, coloured.presence_model.axes.shape[1])
     assert (vectors != coloured.image_vectors(features, 0 * images)).any()
+
+
+def test_vectors_are_the_same_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 5, 7, generator=generator)
+    features = torch.randn(2, 3, 4, 5, generator=generator)  # cells that share pixels
+    objective = AGMMLoss(4, 3, appearance=1.0)
+    expected = objective.image_vectors(features, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(objective.image_vectors(features, images), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("features", {"features": torch.zeros(2, 4, 3, 4)}),
+        ("features", {"features": torch.zeros(2, 3, 12)}),
+        ("features", {"features": torch.zeros(2, 3, 3, 4, dtype=torch.int64)}),
+        ("images", {"images": torch.zeros(1, 3, 6, 8)}),
+        ("images", {"images": torch.zeros(3, 6, 8)}),
+        ("images", {"images": torch.zeros(2, 3, 6, 8, dtype=torch.uint8)}),
+    ],
+)
+def test_vectors_of_wrong_arguments_are_refused(name: str, wrong: dict[str, torch.Tensor]) -> None:
+    given = {"features": torch.zeros(2, 3, 3, 4), "images": torch.zeros(2, 3, 6, 8), **wrong}
+    with pytest.raises(InputError, match=rf"^{name}: expected .* got .*; "):
+        AGMMLoss(4, 3, appearance=1.0).image_vectors(**given)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("name", "vectors", "shown"),
+    [
+        ("vectors", torch.zeros(8, 5), torch.zeros(8, 4).bool()),
+        ("vectors", torch.zeros(6), torch.zeros(8, 4).bool()),
+        ("vectors", torch.zeros(8, 6).long(), torch.zeros(8, 4).bool()),
+        ("shown", torch.zeros(8, 6), torch.zeros(8, 1).bool()),
+        ("shown", torch.zeros(8, 6), torch.zeros(7, 4).bool()),
+        ("shown", torch.zeros(8, 6), torch.zeros(8, 4).long()),
+    ],
+)
+def test_a_wrong_table_of_images_is_refused(
+    name: str, vectors: torch.Tensor, shown: torch.Tensor
+) -> None:
+    model = PresenceModel(4, 3)
+    with pytest.raises(InputError, match=rf"^{name}: expected .* got .*; "):
+        model.fit(vectors, shown)
+    assert not model.axes.any()
 
 
 RANK = """

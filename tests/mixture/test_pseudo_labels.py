@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agmm.errors import InputError
-from agmm.mixture import pseudo_labels
+from agmm.mixture import joint_probabilities, pseudo_labels
 
 
 def maps(*classes: list[float]) -> torch.Tensor:
@@ -117,3 +117,30 @@ def test_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "jaxtyping_disable", True)
     with pytest.raises(InputError, match=r"^posterior: expected the images and classes of probs"):
         pseudo_labels(maps([1.0], [0.0]), maps([1.0]))
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("probs", {"probs": torch.ones(4, 6, 8)}),
+        ("posterior", {"posterior": torch.ones(2, 1, 3, 4)}),
+        ("posterior", {"posterior": torch.ones(1, 4, 3, 4)}),
+        ("posterior", {"posterior": torch.ones(2, 4, 3)}),
+        ("support", {"support": torch.ones(2, 5, 3, 4)}),
+        ("support", {"support": torch.ones(3, 4, 3, 4)}),
+        ("candidates", {"candidates": torch.ones(2, 4, 3, 4).bool()}),
+        ("candidates", {"candidates": torch.ones(2, 6, 8).bool()}),
+        ("candidates", {"candidates": torch.ones(2, 4)}),
+    ],
+)
+def test_what_does_not_fit_the_probabilities_is_refused(
+    name: str, wrong: dict[str, torch.Tensor]
+) -> None:
+    maps: dict[str, Any] = {"probs": torch.ones(2, 4, 6, 8), "posterior": torch.ones(2, 4, 3, 4)}
+    maps = {**maps, **wrong}
+    with pytest.raises(InputError, match=rf"^{name}: expected .* got .*; "):
+        pseudo_labels(**maps)
+    if set(maps) == {"probs", "posterior"}:
+        with pytest.raises(InputError, match=rf"^{name}: expected .* got .*; "):
+            joint_probabilities(**maps)

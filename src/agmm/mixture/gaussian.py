@@ -110,12 +110,14 @@ class _ImageMixture(torch.autograd.Function):
         distances.mul_(-2).add_(squared_norms(features).unsqueeze(1))
         distances.add_(means.square().sum(2, keepdim=True)).clamp_(min=0)
         distances.div_(features.shape[1])
-        ctx.save_for_backward(features, rates, means, present, distances)
+        # Not the means in between, which would be constants to second derivatives.
+        ctx.save_for_backward(features, rates, image_means, running, present, distances)
         return image_means, distances
 
     @staticmethod
     def backward(ctx: Any, by_means: Tensor, by_distances: Tensor) -> tuple[Tensor | None, ...]:
-        features, rates, means, present, distances = ctx.saved_tensors
+        features, rates, image_means, running, present, distances = ctx.saved_tensors
+        means = torch.where(present, image_means, running)
         # d² = ‖f − μ‖²/d: by f it is 2(f − μ)/d, by μ it is −2(f − μ)/d; 0 where it was clamped.
         slope = torch.where(distances > 0, by_distances, 0) * (2 / features.shape[1])
         centres = means * slope.sum(2, keepdim=True) - slope @ features.mT

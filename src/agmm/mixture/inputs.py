@@ -166,11 +166,27 @@ def check_inputs(
     _check("seeds", seeds, [pixels], torch.int64, "resize them to the logits; use seeds.long()")
     if valid is not None:
         _check("valid", valid, [pixels], torch.bool, "resize it to the logits; use valid.bool()")
-    if candidates is not None:
-        shapes: list[tuple[int, ...]] = [(batch, num_classes), (batch, num_classes, height, width)]
-        _check("candidates", candidates, shapes, torch.bool, "use candidates.bool()")
+    check_candidates(candidates, logits)
     if readable(logits):
         _check_values(seeds, candidates, valid, num_classes)
+
+
+def check_candidates(candidates: Tensor | None, maps: Tensor) -> None:
+    """Check shape and type of the classes that the labels allow.
+
+    Args:
+        candidates: expected `b k` or `b k H W`, bool; or None.
+        maps: logits or probabilities of the classes, `b k H W`, already checked.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> check_candidates(torch.ones(1, 3).bool(), torch.zeros(1, 3, 8, 8))
+    """
+    if candidates is not None:
+        shapes = [tuple(maps.shape[:2]), tuple(maps.shape)]
+        _check("candidates", candidates, shapes, torch.bool, "use candidates.bool()")
 
 
 def check_network(
@@ -191,9 +207,7 @@ def check_network(
         >>> check_network(torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2), 3, 4)
     """
     _check_floating("logits", logits, "k", num_classes, "the model and the objective differ")
-    _check_floating(
-        "features", features, "d", feature_channels, "pass the model's feature_channels"
-    )
+    check_features(features, feature_channels)
     if len(features) != len(logits):
         raise InputError(
             f"features: expected the {len(logits)} images of the logits, got {len(features)}; "
@@ -201,26 +215,46 @@ def check_network(
         )
 
 
-def check_images(images: Tensor | None, logits: Tensor) -> None:
-    """Check shape and type of the network's input.
+def check_features(features: Tensor, feature_channels: int) -> None:
+    """Check shape and type of the network's features.
 
     Args:
-        images: expected `b 3 H W`, float; or None.
-        logits: logits of the network, already checked.
+        features: expected `b d h w`, float.
+        feature_channels: d.
 
     Raises:
         InputError: names the argument, what was expected, what came and the remedy.
 
     Example:
-        >>> check_images(torch.zeros(1, 3, 8, 8), torch.zeros(1, 21, 8, 8))
+        >>> check_features(torch.zeros(1, 4, 2, 2), feature_channels=4)
+    """
+    _check_floating(
+        "features", features, "d", feature_channels, "pass the model's feature_channels"
+    )
+
+
+def check_images(images: Tensor | None, number: int, pixels: tuple[int, ...] | None) -> None:
+    """Check shape and type of the network's input.
+
+    Args:
+        images: expected `b 3 H W`, float; or None.
+        number: b.
+        pixels: H and W, those of the logits; None where there are none.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> check_images(torch.zeros(1, 3, 8, 8), 1, (8, 8))
     """
     if images is None:
         return
-    expected = (len(logits), 3, *logits.shape[2:])
-    if images.shape != expected:
+    rows, columns = pixels or ("rows", "columns")
+    fits = images.ndim == 4 and images.shape[:2] == (number, 3)
+    if not fits or (pixels is not None and images.shape[2:] != pixels):
         raise InputError(
-            f"images: expected shape {expected}, the images and pixels of the logits, got "
-            f"{tuple(images.shape)}; pass what the network saw"
+            f"images: expected shape ({number}, 3, {rows}, {columns}), the images and pixels of "
+            f"the network's output, got {tuple(images.shape)}; pass what the network saw"
         )
     if not images.is_floating_point():
         raise InputError(
@@ -313,8 +347,9 @@ def _check_values(
     if valid is not None and empty.ndim == 3:
         empty = empty & valid
     if empty.any():
+        axes = "(image, row, column)" if empty.ndim == 3 else "(image)"
         raise InputError(
             f"candidates: expected at least one class everywhere, got none at index "
-            f"{empty.nonzero()[0].tolist()} (image, row, column); "
+            f"{empty.nonzero()[0].tolist()} {axes}; "
             "pass all classes where the labels rule out none"
         )

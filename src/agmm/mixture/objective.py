@@ -30,6 +30,7 @@ from agmm.mixture.inputs import (
     Need,
     ObjectiveOutput,
     check_choice,
+    check_features,
     check_images,
     check_inputs,
     check_network,
@@ -247,7 +248,7 @@ class AGMMLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             check_inputs(*batch, self.num_classes, self.feature_channels)
             check_teacher(logits, features, teacher_logits, teacher_features)
-            check_images(images, logits)
+            check_images(images, len(logits), logits.shape[2:])
             grid = self._grid(batch)
             colours = self._colours(images, features, grid.features.dtype)
             teacher = None
@@ -303,7 +304,7 @@ class AGMMLoss(nn.Module):
         """
         with torch.autocast(logits.device.type, enabled=False):
             check_network(logits, features, self.num_classes, self.feature_channels)
-            check_images(images, logits)
+            check_images(images, len(logits), logits.shape[2:])
             # On the grid at once: without labels, no single pixel is asked for.
             size = (features.shape[2], features.shape[3])
             dtype = torch.promote_types(logits.dtype, torch.float32)
@@ -326,11 +327,14 @@ class AGMMLoss(nn.Module):
             Vectors, `b c`.
 
         Raises:
-            InputError: if `images` are missing with `appearance`.
+            InputError: if a shape or type does not fit, or `images` are missing with `appearance`.
         """
-        dtype = torch.promote_types(features.dtype, torch.float32)
-        colours = self._colours(images, features, dtype)
-        return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
+        with torch.autocast(features.device.type, enabled=False):
+            check_features(features, self.feature_channels)
+            check_images(images, len(features), None)
+            dtype = torch.promote_types(features.dtype, torch.float32)
+            colours = self._colours(images, features, dtype)
+            return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
 
     def _grid(self, batch: Batch) -> CompactGrid:
         """The batch on the grid of the features."""
@@ -357,7 +361,7 @@ class AGMMLoss(nn.Module):
             theirs = self._components(grid, teacher.features)
         evidence = theirs.evidence.detach()
         if self.presence and not self.training:
-            odds = self.presence_model.scores(teacher.features)
+            odds = self.presence_model.scores(teacher.features, grid.valid)
             shown = presence_prior(odds, grid.all_candidates, grid.labelled)
             evidence = evidence + (shown if grid.classes is None else grid.classes.take(shown))
         scores = teacher.scores if self.network_prior else None

@@ -177,7 +177,8 @@ class RunningMixture(nn.Module):
     the same without dividing small numbers by small numbers: with
     `η_k = η·m_k / ((1 − η)·M_k + η·m_k)` the means move by `μ_k ← μ_k + η_k·(μ_batch − μ_k)`, and
     `σ²_k ← (1 − η_k)·(σ²_k + η_k·‖μ_batch − μ_k‖²/d) + η_k·σ²_batch`.
-    A class without mass in the batch keeps everything exactly; its first batch is taken as it is.
+    A class without mass in the batch, or whose sums are not finite, keeps everything exactly; its
+    first batch is taken as it is.
 
     Args:
         num_classes: number of classes.
@@ -221,6 +222,10 @@ class RunningMixture(nn.Module):
         # In the type of the sums, whose difference the variance is.
         means, variances = (part.to(self.mass.dtype) for part in m_step(statistics))
         new = statistics.mass.to(self.mass.dtype)
+        # What overflowed in half precision would stay for ever.
+        finite = new.isfinite() & means.isfinite().all(1) & variances.isfinite()
+        new, variances = (torch.where(finite, part, 0) for part in (new, variances))
+        means = torch.where(finite.unsqueeze(1), means, 0)
         seen = new > 0
         mass = torch.where(self.mass > 0, torch.lerp(self.mass, new, step_size), new)
         gain = torch.where(self.mass > 0, step_size * new, new)

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agmm.errors import InputError
+from agmm.mixture import inputs
 from agmm.mixture.online_em import sum_over_ranks
 
 SHRINKAGE = 0.1
@@ -39,20 +41,28 @@ class ImageSums(NamedTuple):
     shown_total: Tensor
 
 
-def image_vectors(features: Float[Tensor, "b d n"]) -> Float[Tensor, "b d2"]:
-    """Mean and maximum of every channel over the cells.
+def image_vectors(
+    features: Float[Tensor, "b d n"], valid: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "b d2"]:
+    """Mean and maximum of every channel over the cells of the picture.
 
     Args:
-        features: features of the cells, all inside the picture.
+        features: features of the cells.
+        valid: cells of the picture (False = padding), None = all.
 
     Returns:
-        Vectors, `b 2d`.
+        Vectors, `b 2d`; 0 for an image without a cell of the picture.
 
     Example:
         >>> image_vectors(torch.tensor([[[1.0, 3.0]]])).tolist()
         [[2.0, 3.0]]
     """
-    return torch.cat([features.mean(2), features.amax(2)], 1)
+    if valid is None or (inputs.readable(valid) and bool(valid.all())):
+        return torch.cat([features.mean(2), features.amax(2)], 1)
+    cells, number = valid.unsqueeze(1), valid.sum(1, keepdim=True)
+    means = features.masked_fill(~cells, 0).sum(2) / number.clamp(min=1)
+    largest = features.masked_fill(~cells, -torch.inf).amax(2)
+    return torch.cat([means, torch.where(number > 0, largest, 0)], 1)
 
 
 class PresenceModel(nn.Module):
@@ -90,7 +100,22 @@ class PresenceModel(nn.Module):
             vectors: vectors of this process's images, see `image_vectors`; maybe of none. Those of
                 all processes count. Like neighbours, such as the frames of a film, in a row.
             shown: classes that each image shows.
+
+        Raises:
+            InputError: if a shape or type does not fit.
         """
+        classes, width = self.axes.shape
+        if vectors.shape[1:] != (width,) or not vectors.is_floating_point():
+            raise InputError(
+                f"vectors: expected a float type and shape (images, {width}), got {vectors.dtype} "
+                f"of shape {tuple(vectors.shape)}; pass those of image_vectors"
+            )
+        if shown.shape != (len(vectors), classes) or shown.dtype != torch.bool:
+            raise InputError(
+                f"shown: expected torch.bool of shape {(len(vectors), classes)}, got "
+                f"{shown.dtype} of shape {tuple(shown.shape)}; pass a row for each vector and a "
+                "column for each class"
+            )
         wide = vectors.dtype if vectors.device.type == "mps" else torch.float64
         vectors, named = vectors.detach().to(wide), shown.to(wide)
         middle = (len(vectors) + 1) // 2
@@ -108,16 +133,19 @@ class PresenceModel(nn.Module):
             buffer.copy_(torch.where(helps, value, 0))
 
     @torch.no_grad()
-    def scores(self, features: Float[Tensor, "b d n"]) -> Float[Tensor, "b k"]:
+    def scores(
+        self, features: Float[Tensor, "b d n"], valid: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b k"]:
         """Log-odds of every class being in the image.
 
         Args:
             features: features of the cells.
+            valid: cells of the picture (False = padding), None = all.
 
         Returns:
             Log-odds; 0 for a class of which nothing is known.
         """
-        vectors = image_vectors(features).to(self.axes.dtype)
+        vectors = image_vectors(features, valid).to(self.axes.dtype)
         return (vectors @ self.axes.mT + self.offsets).to(features.dtype)
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from agmm.errors import InputError
+from agmm.mixture.inputs import check_candidates
 from agmm.mixture.pooling import enlarge
 from agmm.shapes import IGNORE_INDEX
 
@@ -36,11 +37,15 @@ def joint_probabilities(
     Returns:
         Probabilities of the classes; `p` itself where no class has any.
 
+    Raises:
+        InputError: if a shape does not fit.
+
     Example:
         >>> probs, posterior = torch.full((1, 2, 1, 1), 0.5), torch.tensor([[[[0.25]], [[0.75]]]])
         >>> joint_probabilities(probs, posterior).flatten().tolist()
         [0.25, 0.75]
     """
+    _check_maps("posterior", posterior, probs)
     scores = _product(probs, posterior)
     total = scores.sum(1, keepdim=True)
     return torch.where(total > 0, scores / total.clamp(min=torch.finfo(scores.dtype).tiny), probs)
@@ -74,7 +79,7 @@ def pseudo_labels(
         Masks and confidence. A pixel where no candidate has any probability is 255, confidence 0.
 
     Raises:
-        InputError: if a shape or the threshold does not fit.
+        InputError: if a shape or type, or the threshold, does not fit.
 
     Example:
         >>> probs, posterior = torch.full((1, 2, 1, 1), 0.5), torch.tensor([[[[0.2]], [[0.8]]]])
@@ -82,11 +87,10 @@ def pseudo_labels(
         >>> labels.masks.item(), round(labels.confidence.item(), 4)
         (1, 0.8)
     """
-    if probs.shape[:2] != posterior.shape[:2]:
-        raise InputError(
-            f"posterior: expected the images and classes of probs {tuple(probs.shape[:2])}, "
-            f"got {tuple(posterior.shape[:2])}; pass both of the same batch and model"
-        )
+    _check_maps("posterior", posterior, probs)
+    if support is not None:
+        _check_maps("support", support, probs)
+    check_candidates(candidates, probs)
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold: expected 0 to 1, got {threshold}; try 0.8")
     scores = _product(probs, posterior)
@@ -125,6 +129,20 @@ def allowed_mass(
         0.75
     """
     return (probs * _planes(candidates)).sum(1).mean((1, 2), keepdim=True).clamp(max=1)
+
+
+def _check_maps(name: str, maps: Tensor, probs: Tensor) -> None:
+    """Refuse maps that are not of the images and classes of the probabilities."""
+    if probs.ndim != 4:
+        raise InputError(
+            f"probs: expected shape (batch, classes, rows, columns), got {tuple(probs.shape)}; "
+            "pass the softmax of the logits"
+        )
+    if maps.ndim != 4 or maps.shape[:2] != probs.shape[:2]:
+        raise InputError(
+            f"{name}: expected the images and classes of probs {tuple(probs.shape[:2])}, each a "
+            f"map, got shape {tuple(maps.shape)}; pass both of the same batch and model"
+        )
 
 
 def _planes(candidates: Tensor) -> Tensor:

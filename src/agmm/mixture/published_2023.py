@@ -45,7 +45,7 @@ def absolute_distances(
 
 
 class AGMM2023Loss(nn.Module):
-    """The published loss of 2023: same arguments and output as `AGMMLoss`, no state.
+    """The published loss of 2023: first five arguments and output of `AGMMLoss`, no state.
 
     Total = cross-entropy on the seeds + ½·BCE(p, G) over all valid cells + ½·BCE(G, y) over the
     labelled cells (both averaged over the classes present in the image) + mean over pairs of
