@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import yaml
 from accuracy_tables import all_tables
 
-from agmm.config import TrainConfig, as_plain, from_plain, read_yaml, recipe_path
+from agmm.config import TrainConfig, as_plain, from_plain, read_config, read_yaml, recipe_path
 from agmm.training.run import FREE_TO_CHANGE, write_text
 from agmm.training.seeding import SEED_FORMS, SEEDS
 
@@ -117,7 +117,7 @@ def is_finished(grid: Grid, cell: Cell) -> bool:
     folder, wanted = grid.out / cell.run, as_plain(grid.config(cell))
     if not (folder / "metrics.json").is_file():
         return False
-    stored = as_plain(from_plain(read_yaml(folder / "config.yaml")))
+    stored = as_plain(read_config(folder / "config.yaml"))
     for name in wanted.keys() - FREE_TO_CHANGE - {"seeds"}:
         if wanted[name] != stored[name]:
             message = f"{folder}: was run with {name}: {stored[name]}, now {wanted[name]}"

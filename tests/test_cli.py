@@ -185,6 +185,18 @@ def test_debug_shows_where_an_error_came_from(
     assert "\nagmm evaluate: " in err
 
 
+def test_stopped_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(name: str) -> None:
+        raise KeyboardInterrupt(name)
+
+    monkeypatch.setattr("importlib.import_module", stop)
+
+    assert main(["train", "photos"]) == 130
+    assert capsys.readouterr().err == "agmm train: stopped\n"
+
+
 def test_a_file_that_cannot_be_written_is_a_failure(
     tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from agmm.config import (
     TrainConfig,
     as_plain,
     from_plain,
+    read_config,
     read_yaml,
     recipe_path,
 )
@@ -94,6 +95,23 @@ def test_the_smallest_and_largest_values_are_accepted() -> None:
 def test_the_method_dense_refuses_sparse_labels(labels: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"^method: dense .* got labels .*points"):
         config(method="dense", labels=labels)
+
+
+def test_the_method_dense_refuses_pseudo_labels() -> None:
+    source = PseudoConfig(source=Path("runs/first"))
+    with pytest.raises(ConfigError, match=r"got labels pseudo:runs/first; give --labels dense"):
+        config(method="dense", labels=(), pseudo=source)
+    with pytest.raises(ConfigError, match=r"got labels dense,pseudo:runs/first; "):
+        config(method="dense", labels=("dense",), pseudo=source)
+
+
+def test_a_config_that_cannot_be_used_is_named_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("data: photos\nout: run\nlabels: [points]\nwarm_up: 0\n")
+    with pytest.raises(ConfigError, match=rf"^{file}: unknown config key 'warm_up'; known keys: "):
+        read_config(file)
+    file.write_text("data: photos\nout: run\nlabels: [points]\nwarmup: 0.5\n")
+    assert read_config(file).warmup == 0.5
 
 
 def test_the_method_dense_takes_dense_labels() -> None:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``agmm`` with these arguments, by default those of the process.
 
     Returns:
-        0 on success, 1 on failure, 2 on wrong use.
+        0 on success, 1 on failure, 2 on wrong use, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("--help", "-h"):
@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         sys.stderr.write(f"agmm {name}: {error}\n")
         return error.exit_code
+    except KeyboardInterrupt:  # during the import of the command
+        sys.stderr.write(f"agmm {name}: stopped\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """AGMMLoss in the cases that break losses: nothing labelled, padding, odd layouts and types."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -362,6 +363,16 @@ def test_the_posterior_without_labels_is_that_of_a_call(
     torch.testing.assert_close(posterior, called)
     assert not posterior.requires_grad
     assert (posterior - posterior[:, :1, :1, :1]).abs().amax() > 0.1
+
+
+@pytest.mark.parametrize(("factor", "fits"), [(1, True), (100, False)])
+def test_images_that_were_not_normalised_are_refused(
+    factor: int, make_batch: Make, *, fits: bool
+) -> None:
+    images = factor * torch.linspace(-2, 2, 2 * 3 * 6 * 8, dtype=torch.float64).view(2, 3, 6, 8)
+    told = "images: expected colours in standard deviations, about -3 to 3, got 200; normalise"
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match=told):
+        AGMMLoss(4, 3)(**make_batch(), images=images)
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 6, 8), torch.zeros(4, 6, 8)])

@@ -83,6 +83,16 @@ def test_pixel_without_any_possible_class_is_unlabelled(support: torch.Tensor | 
     assert labels.confidence.item() == 0
 
 
+@pytest.mark.parametrize("support", [None, maps([0.9, 0.9], [0.1, 0.1])])
+def test_a_probability_that_is_nan_labels_nothing(support: torch.Tensor | None) -> None:
+    probs = maps([torch.nan, 0.75], [0.5, 0.25])
+    labels = pseudo_labels(probs, torch.full_like(probs, 0.5), support=support)
+    assert labels.masks.flatten().tolist() == [255, 0]
+    assert labels.confidence.flatten().tolist() == pytest.approx(
+        [0, 0.75 if support is None else 0.9]
+    )
+
+
 def test_posterior_is_enlarged_and_the_result_is_a_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     probs = torch.randn(2, 3, 6, 8, generator=generator).softmax(1)

@@ -1,5 +1,6 @@
 """A second network on the pseudo labels of a first."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -302,6 +304,24 @@ def test_a_source_that_is_none_is_named(second: Config, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"pseudo:{source}: neither a run \(no config"):
             train(second(source), QUIET)
     assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_unfinished_run_is_told(
+    steps: int, second: Config, tiny_run: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(tiny_run, tmp_path / "first")
+    last = source / "checkpoints/last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    assert saved["global_step"] == 2
+    torch.save({**saved, "global_step": steps}, last)
+    config, shown = second(source), io.StringIO()
+    dataset = read_dataset(config.data)
+
+    check_source(config, dataset.split("train"), dataset.classes, Console(file=shown))
+
+    told = f"warning: {source} has taken 1 of its 2 steps; its pseudo labels are those of an"
+    assert (told in shown.getvalue()) == (steps == 1)
 
 
 def test_a_run_without_a_checkpoint_is_named(

@@ -63,6 +63,19 @@ def from_plain(values: Mapping[str, Any]) -> TrainConfig:
     return _build(TrainConfig, given)
 
 
+def read_config(path: Path) -> TrainConfig:
+    """The config that a run has written.
+
+    Raises:
+        ConfigError: If the file cannot be read, or holds no config; it names the file.
+    """
+    values = read_yaml(path)
+    try:
+        return from_plain(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
 def with_full_paths(config: TrainConfig) -> TrainConfig:
     """Name seeds and pseudo labels by full paths, as a run may be used from any working directory.
 

@@ -187,9 +187,11 @@ class TrainConfig:
                 f"labels: expected each form once, got {','.join(self.labels)}; name it once"
             )
         check_fields(self, _RULES)
-        if self.method == "dense" and self.labels != ("dense",):
+        source = self.pseudo.source
+        given = [*self.labels, *([] if source is None else [f"pseudo:{source}"])]
+        if self.method == "dense" and given != ["dense"]:
             raise ConfigError(
-                f"method: dense trains on dense masks only, got labels {','.join(self.labels)}; "
+                f"method: dense trains on dense masks only, got labels {','.join(given)}; "
                 "give --labels dense, or choose another --method"
             )
 

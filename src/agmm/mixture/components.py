@@ -78,7 +78,9 @@ class Choices(NamedTuple):
                 "centres to running"
             )
         if self.components < 1:
-            raise ConfigError(f"components: expected at least 1, got {self.components}")
+            raise ConfigError(
+                f"components: expected at least 1, got {self.components}; leave out the default"
+            )
         if self.components > 1 and self.centres != "running":
             raise ConfigError(
                 f"components: {self.components} per class need running centres, got centres "

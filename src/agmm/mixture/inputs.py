@@ -8,6 +8,9 @@ from torch import Tensor
 from agmm.errors import ConfigError, InputError
 from agmm.shapes import IGNORE_INDEX
 
+LARGEST_COLOUR = 50.0
+"""More standard deviations than any picture has: those of 0 to 255 were not normalised."""
+
 Need = Literal["teacher", "images"]
 """What an objective may take beside logits, features and labels, as its attribute `needs` says:
 `teacher_logits` and `teacher_features` of a steadier network, or `images`, the network's input."""
@@ -254,13 +257,21 @@ def check_images(images: Tensor | None, number: int, pixels: tuple[int, ...] | N
     if not fits or (pixels is not None and images.shape[2:] != pixels):
         raise InputError(
             f"images: expected shape ({number}, 3, {rows}, {columns}), the images and pixels of "
-            f"the network's output, got {tuple(images.shape)}; pass what the network saw"
+            f"the network's output, got {tuple(images.shape)}; pass what the network saw, in three "
+            "channels: repeat a grey one, leave out a fourth"
         )
     if not images.is_floating_point():
         raise InputError(
             f"images: expected a float type, got {images.dtype}; pass what the network saw, "
             "normalised"
         )
+    if readable(images) and images.numel():
+        largest = images.detach().abs().amax().item()
+        if largest > LARGEST_COLOUR:  # no two pixels would be of a like colour
+            raise InputError(
+                f"images: expected colours in standard deviations, about -3 to 3, got {largest:.0f}"
+                "; normalise them as for the network"
+            )
 
 
 def check_teacher(

@@ -76,7 +76,8 @@ def pseudo_labels(
         threshold: pixels with less confidence become 255; 0 to 1.
 
     Returns:
-        Masks and confidence. A pixel where no candidate has any probability is 255, confidence 0.
+        Masks and confidence. A pixel where no candidate has any probability, or one is NaN, is 255,
+        confidence 0.
 
     Raises:
         InputError: if a shape or type, or the threshold, does not fit.
@@ -103,8 +104,9 @@ def pseudo_labels(
         confidence = opinion.gather(1, masks.unsqueeze(1)).squeeze(1)
         if candidates is not None:
             confidence = confidence * allowed_mass(probs, candidates)
-    confidence = confidence.masked_fill(best == 0, 0)
-    unsure = (confidence < threshold) | (best == 0)
+    nothing = ~(best > 0)  # as where a probability is NaN
+    confidence = confidence.masked_fill(nothing, 0)
+    unsure = (confidence < threshold) | nothing
     return PseudoLabels(masks.masked_fill(unsure, IGNORE_INDEX), confidence)
 
 

@@ -22,7 +22,14 @@ from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 from agmm.training.classify import load_classifier
 from agmm.training.labelling import ABOUT, label_image
 from agmm.training.progress import progress_bar
-from agmm.training.run import MAPPING, Run, load_run
+from agmm.training.run import (
+    MAPPING,
+    Run,
+    checkpoint_path,
+    load_run,
+    planned_steps,
+    reached_step,
+)
 from agmm.training.seeding import (
     CLASSIFIER,
     SEEDS,
@@ -93,6 +100,7 @@ def check_source(
         )
     if is_run(source):
         load_run(source, checkpoint=config.pseudo.checkpoint)
+        _warn_if_unfinished(source, console)
         return
     ready = _with_given(config, source, records, classes)
     with progress_bar("reading the pseudo labels", console) as progress:
@@ -100,6 +108,17 @@ def check_source(
             for guess in record.guesses:
                 guess()
             progress(done, len(ready))
+
+
+def _warn_if_unfinished(source: Path, console: Console) -> None:
+    last = checkpoint_path(source, "last")
+    if last.is_file() and reached_step(last) < planned_steps(last):
+        console.print(
+            f"warning: {source} has taken {reached_step(last)} of its {planned_steps(last)} steps;"
+            " its pseudo labels are those of an unfinished training",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def with_seeds_of(

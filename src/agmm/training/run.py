@@ -1,6 +1,7 @@
 """The run folder: everything about one training, complete in itself."""
 
 import json
+import pickle
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 import yaml
 from torch import nn
 
-from agmm.config import TrainConfig, as_plain, from_plain, read_yaml
+from agmm.config import TrainConfig, as_plain, read_config
 from agmm.datasets.classes import Classes, read_classes
 from agmm.datasets.mapping import read_mapping
 from agmm.datasets.text import read_json, read_text
@@ -97,7 +98,7 @@ def load_run(path: Path | str, *, checkpoint: str = "best", device: str = "cpu")
         file = checkpoint_path(path, "last")
     if not file.is_file():
         raise WeightsError(f"{file}: no such checkpoint; the training has not reached one yet")
-    config = from_plain(read_yaml(path / "config.yaml"))
+    config = read_config(path / "config.yaml")
     classes = read_classes(path / "classes.txt")
     saved = _read_checkpoint(file)
     state = saved["state_dict"]
@@ -152,16 +153,29 @@ def reached_step(file: Path) -> int:
     return step
 
 
+def planned_steps(file: Path) -> int:
+    """Optimiser steps that the training of a checkpoint is to take.
+
+    Raises:
+        WeightsError: If it is no checkpoint that can be loaded safely.
+    """
+    steps: int = _read_checkpoint(file)["lr_schedulers"][0]["total_iters"]
+    return steps
+
+
 def _read_checkpoint(file: Path) -> dict[str, Any]:
     try:
         saved: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a file that is no checkpoint
+        # To that one torch adds how to load it all the same, which would run what is in it.
+        refused = isinstance(error, pickle.UnpicklingError)
+        reason = "more is in it than tensors and plain values" if refused else error
         raise WeightsError(
-            f"{file}: not a checkpoint that can be loaded safely ({error}); "
+            f"{file}: not a checkpoint that can be loaded safely ({reason}); "
             "copy the run folder again, or take the other of best and last"
         ) from error
     found = set(saved) if isinstance(saved, dict) else set()
-    if missing := {"state_dict", "global_step", "callbacks"} - found:
+    if missing := {"state_dict", "global_step", "callbacks", "lr_schedulers"} - found:
         raise WeightsError(
             f"{file}: no {', '.join(sorted(missing))} in it; not written by agmm train"
         )
@@ -187,7 +201,7 @@ def check_run_folder(config: TrainConfig) -> None:
                 f"--out {config.out}: holds a run already; "
                 "give --resume to continue it, or another folder"
             )
-        _check_same(config, from_plain(read_yaml(stored)))
+        _check_same(config, read_config(stored))
     elif config.out.exists() and not (config.out.is_dir() and not any(config.out.iterdir())):
         raise ConfigError(f"--out {config.out}: not empty and no run; give a new or empty folder")
 

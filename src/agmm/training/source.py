@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agmm.config import from_plain, read_yaml
+from agmm.config import read_config
 from agmm.datasets.classes import read_classes
 from agmm.errors import ConfigError, DataError
 from agmm.labels.forms import FORMS, Form
@@ -40,7 +40,7 @@ def about_source(source: Path) -> About:
         DataError: What ``agmm label`` has noted there is damaged.
     """
     if is_run(source):
-        config = from_plain(read_yaml(source / "config.yaml"))
+        config = read_config(source / "config.yaml")
         names = read_classes(source / "classes.txt").names
         return About(config.labels, names, config.complete_labels)
     if not (source / "masks").is_dir():
