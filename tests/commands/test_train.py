@@ -1,3 +1,5 @@
+import contextlib
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -5,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from agmm.cli import main
 from agmm.commands import train as command
-from agmm.commands.evaluate import evaluate
 from agmm.config import CamConfig, ClassifierConfig, TrainConfig, from_plain, read_yaml
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
@@ -280,16 +282,33 @@ def test_a_training_on_the_cpu_is_scored_there(
     tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where there is a GPU, which may be in use or out of order."""
-    devices: list[str] = []
+    asked: list[str] = []
 
-    def score(*arguments: Any, device: str = "auto", **options: Any) -> Any:
-        devices.append(device)
-        return evaluate(*arguments, device=device, **options)
+    def pick(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
 
-    monkeypatch.setattr(command, "evaluate", score)
+    monkeypatch.setattr(command, "pick_device", pick)
     command.train(tiny_config(tmp_path / "run", method="partial-ce", max_steps=1, overlays=0))
 
-    assert devices == ["cpu"]
+    assert set(asked) == {"cpu"}
+
+
+def test_skipped_pictures_are_listed_once(
+    tiny_config: Config, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    broken = min((data / "masks/val").iterdir())
+    broken.write_bytes(b"no picture")
+    shown = io.StringIO()
+    config = tiny_config(tmp_path / "run", data=data, skip_bad=True, overlays=0)
+
+    with contextlib.redirect_stderr(shown):
+        command.train(config, Console(file=shown))
+
+    told = " ".join(shown.getvalue().split())
+    assert told.count(f"skipped {broken}") == told.count("1 skipped in all") == 1
+    assert "val mIoU: best checkpoint" in told
 
 
 class StopError(Exception):

@@ -21,9 +21,10 @@ from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
+from agmm.datasets.records import Record
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
 from agmm.inference.predict import check_options, predict_mask
-from agmm.training.run import load_run, write_json
+from agmm.training.run import Run, load_run, write_json
 
 EXAMPLES = """
 agmm evaluate runs/first photos
@@ -77,29 +78,12 @@ def evaluate(
         check_target("--json", Path(json))
     options: dict[str, Any] = {"tile": tile, "scales": scales}
     check_options(**options)
-    where = pick_device(device)
-    loaded = load_run(run, checkpoint=checkpoint, device=str(where))
+    loaded = load_run(run, checkpoint=checkpoint, device=str(pick_device(device)))
     console = Console(stderr=True)
     listed = dataset_for(loaded, data, format=format, mapping=mapping)
     same_classes(loaded, listed.classes.names, data)
     dataset = usable_dataset(listed, {split: ("dense",)}, skip_bad=skip_bad, console=console)
-    pictures = WholePictures(dataset.split(split))
-    k = loaded.model.num_classes
-    total = torch.zeros(k, k, dtype=torch.int64)
-    for index in tracked(range(len(pictures)), "evaluating", console):
-        image, truth = pictures[index]
-        mask = predict_mask(
-            loaded.model,
-            image,
-            objective=loaded.objective,
-            device=where,
-            image_scale=loaded.config.image_scale,
-            flip=flip,
-            **options,
-        )
-        found, expected = (torch.from_numpy(classes).long() for classes in (mask, truth))
-        total += confusion_matrix(found, expected, k)
-    result = scores(total)
+    result = score(loaded, dataset.split(split), console, flip=flip, **options)
     if json is not None:
         about = {"run": str(run), "checkpoint": checkpoint, "step": loaded.step, "split": split}
         try:
@@ -109,6 +93,48 @@ def evaluate(
             console.print(_table(f"{data} ({split})", loaded.classes.names, result))
             raise
     return result
+
+
+def score(
+    run: Run,
+    records: Sequence[Record],
+    console: Console,
+    *,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    tile: int = 1024,
+) -> Scores:
+    """Score a run on records that have been checked.
+
+    Args:
+        run: The run; network and objective lie on one device.
+        records: Pictures with dense masks.
+        console: Where progress is shown.
+        scales: Factors on the pictures' size to average over.
+        flip: Average with the mirrored picture.
+        tile: Side of the tiles that larger pictures are cut into, in pixels.
+
+    Returns:
+        The scores over all pictures.
+    """
+    pictures = WholePictures(records)
+    k = run.model.num_classes
+    total = torch.zeros(k, k, dtype=torch.int64)
+    for index in tracked(range(len(pictures)), "evaluating", console):
+        image, truth = pictures[index]
+        mask = predict_mask(
+            run.model,
+            image,
+            objective=run.objective,
+            device=next(run.model.parameters()).device,
+            image_scale=run.config.image_scale,
+            scales=scales,
+            flip=flip,
+            tile=tile,
+        )
+        found, expected = (torch.from_numpy(classes).long() for classes in (mask, truth))
+        total += confusion_matrix(found, expected, k)
+    return scores(total)
 
 
 def main(name: str, arguments: Sequence[str]) -> None:

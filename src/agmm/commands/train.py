@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from agmm.commands.common import pick_device, training_needs, usable_dataset
-from agmm.commands.evaluate import evaluate
+from agmm.commands.evaluate import score
 from agmm.commands.parsing import build_parser, parse, recipe_words
 from agmm.config import Checkpoint, TrainConfig, from_plain, with_full_paths
 from agmm.data.dataset import dense_mask, read_supervision
@@ -25,7 +25,6 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
 from agmm.evaluation.calibration import Calibration
-from agmm.evaluation.confusion import Scores
 from agmm.models.segmenter import build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
@@ -173,15 +172,16 @@ def _open(config: TrainConfig, console: Console) -> Dataset:
 
 def _finish(config: TrainConfig, dataset: Dataset, console: Console) -> None:
     """Scores and calibration of both checkpoints, and overlays; what a person looks at first."""
-    run, last_run = load_run(config.out), load_run(config.out, checkpoint="last")
+    device = str(_device(config))
+    run = load_run(config.out, device=device)
+    last_run = load_run(config.out, checkpoint="last", device=device)
     val = dataset.splits.get("val", ())
     if val:
         _calibrate(config, dataset, console)
         names = dataset.classes.names
-        best = _score(config, "best")
-        last = best
+        best = last = score(run, val, console)
         if last_run.step != run.step:
-            last = _score(config, "last")
+            last = score(last_run, val, console)
         write_json(
             config.out / "metrics.json",
             {
@@ -254,17 +254,6 @@ def _calibrate(config: TrainConfig, dataset: Dataset, console: Console) -> None:
     write_json(config.out / CALIBRATION, written)
     console.print(
         f"pseudo labels: confidence calibrated on validation pictures; error before {error:.3f}"
-    )
-
-
-def _score(config: TrainConfig, checkpoint: Checkpoint) -> Scores:
-    return evaluate(
-        config.out,
-        config.data,
-        format=config.format,
-        checkpoint=checkpoint,
-        device=str(_device(config)),
-        skip_bad=config.skip_bad,
     )
 
 
