@@ -133,7 +133,11 @@ def test_a_continued_run_has_all_its_steps(tiny_config: MakeConfig, tmp_path: Pa
     train(tiny_config(tmp_path / "run", **options))
     stored = tmp_path / "run" / "config.yaml"
     stored.write_text(stored.read_text().replace("max_steps: 2", "max_steps: 4"))
+    last = checkpoint_path(tmp_path / "run", "last")
+    stopped = torch.load(last, weights_only=True)
+    stopped["lr_schedulers"][0]["total_iters"] = 4
+    torch.save(stopped, last)
     train(tiny_config(tmp_path / "run", **options, max_steps=4, resume=True))
 
-    saved = torch.load(checkpoint_path(tmp_path / "run", "last"), weights_only=True)
+    saved = torch.load(last, weights_only=True)
     assert len(saved["callbacks"]["TrainingCost"]["seconds"]) == 4

@@ -164,9 +164,9 @@ class SegmentationTask(L.LightningModule):
         planned = checkpoint["lr_schedulers"][0]["total_iters"]
         if planned != self.max_steps:
             raise ConfigError(
-                f"--resume: {self.config.out} was started for {planned} steps, but {self.max_steps}"
-                f" are {self.config.epochs} epochs of the pictures that are there now; continue"
-                " with the same training pictures, or start a new run in another --out"
+                f"--resume: {self.config.out} was started for {planned} steps, but options and"
+                f" pictures that are there now make {self.max_steps}; continue with the same"
+                " training pictures, or start a new run in another --out"
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
