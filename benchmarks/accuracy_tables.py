@@ -105,6 +105,7 @@ def variant_table(results: Sequence[Run]) -> str:
         changed = ", ".join(f"{key}: {value}".lower() for key, value in options.items())
         lines.append(
             [
+                labels,
                 "**the default**" if name == OURS else name,
                 f"`{changed}`" if changed else "",
                 "; ".join(f"{run['seed']}: {100 * run['miou']:.1f}" for run in found),
@@ -112,8 +113,8 @@ def variant_table(results: Sequence[Run]) -> str:
                 ", ".join(f"{100 * run['pixel_accuracy']:.1f}" for run in found),
             ]
         )
-    head = ["variant", "options", "val mIoU, % (seed)", "to the default", "pixel accuracy, %"]
-    return table(head, lines)
+    head = ["labels", "variant", "options", "val mIoU, % (seed)", "to the default"]
+    return table([*head, "pixel accuracy, %"], lines)
 
 
 def cost_table(results: Sequence[Run]) -> str:

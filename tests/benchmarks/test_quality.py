@@ -124,7 +124,7 @@ def test_the_table_of_variants_by_hand(
 ) -> None:
     variants = tmp_path / "variants.yaml"
     variants.write_text(
-        "agmm: {}\nweaker: {method: partial-ce}\nsoft: {warmup: 0, objective: {teacher: false}}\n"
+        "agmm: {}\nweak: {method: partial-ce}\nlean: {lr: 1, objective: {teacher: false}}\n"
     )
     words = [str(recipe), str(tiny_data), str(tmp_path / "runs"), "--labels", "points"]
     words += ["--variants", str(variants), "--results", str(tmp_path / "raw.json")]
@@ -134,9 +134,9 @@ def test_the_table_of_variants_by_hand(
     written = json.loads((tmp_path / "raw.json").read_text())
     assert written["variants"] == "variants.yaml"
     expected = [
-        "| **the default** |  | 0: 50.0; 1: 51.0 |  | 90.0, 90.0 |",
-        "| weaker | `method: partial-ce` | 0: 40.0; 1: 41.0 | −10.0, −10.0 | 90.0, 90.0 |",
-        "| soft | `warmup: 0, teacher: false` | 0: 50.0; 1: 51.0 | +0.0, +0.0 | 90.0, 90.0 |",
+        "| points | **the default** |  | 0: 50.0; 1: 51.0 |  | 90.0, 90.0 |",
+        "| points | weak | `method: partial-ce` | 0: 40.0; 1: 41.0 | −10.0, −10.0 | 90.0, 90.0 |",
+        "| points | lean | `lr: 1, teacher: false` | 0: 50.0; 1: 51.0 | +0.0, +0.0 | 90.0, 90.0 |",
     ]
     assert capsys.readouterr().out.splitlines()[2:5] == expected
 
