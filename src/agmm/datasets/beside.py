@@ -80,7 +80,7 @@ def read_beside(root: Path, classes: Classes) -> dict[Form, dict[str, Label]]:
         "points": joined(pngs["points"], table("clicks.json", read_clicks)),
         "scribbles": joined(
             pngs["scribbles"],
-            {n: Label(file, partial(read_strokes, file, classes)) for n, file in strokes.items()},
+            stroke_labels(strokes, classes),
         ),
         "blocks": pngs["blocks"],
         "boxes": table("boxes.csv", read_boxes),
@@ -111,6 +111,23 @@ def list_index_pngs(folder: Path, form: Form, classes: Classes) -> dict[str, Lab
         {}
     """
     return {name: index_png(file, form, classes) for name, file in list_files(folder).items()}
+
+
+def stroke_labels(files: Mapping[str, Path], classes: Classes) -> dict[str, Label]:
+    """Make labels of files with the strokes of ScribbleSup; each is read when it is asked.
+
+    Args:
+        files: Name of the picture to its file.
+        classes: The data set's classes.
+
+    Returns:
+        Name of the picture to its label.
+
+    Example:
+        >>> stroke_labels({"a": Path("a.xml")}, Classes(("cat",), ((0, 0, 0),)))["a"].file.name
+        'a.xml'
+    """
+    return {name: Label(f, partial(read_strokes, f, classes)) for name, f in files.items()}
 
 
 def index_png(path: Path, form: Form, classes: Classes) -> Label:

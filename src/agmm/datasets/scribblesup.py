@@ -11,17 +11,16 @@ other layout the strokes lie in ``scribblesup/``.
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, assembled
-from agmm.datasets.beside import Label, joined, read_beside
+from agmm.datasets.beside import joined, read_beside, stroke_labels
 from agmm.datasets.classes import Classes, read_classes, voc_colors
 from agmm.datasets.listing import list_unused
 from agmm.datasets.markup import list_xml
 from agmm.datasets.places import find_picture, split_name
 from agmm.datasets.records import Dataset
-from agmm.datasets.strokes import list_strokes, read_strokes
+from agmm.datasets.strokes import list_strokes
 from agmm.datasets.voc import VOC_CLASSES
 from agmm.errors import DataError
 
@@ -83,8 +82,7 @@ def read_scribblesup(root: Path) -> Dataset:
         read_classes(own) if own.is_file() else Classes(VOC_CLASSES, voc_colors(len(VOC_CLASSES)))
     )
     labels = read_beside(root, classes)
-    strokes = {name: Label(f, partial(read_strokes, f, classes)) for name, f in named.items()}
-    labels["scribbles"] = joined(labels["scribbles"], strokes)
+    labels["scribbles"] = joined(labels["scribbles"], stroke_labels(named, classes))
     dataset = assembled(root, classes, images, labels, splits_known=True)
     return replace(dataset, unused=list_unused(root, images.values()))
 

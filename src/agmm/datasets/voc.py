@@ -34,12 +34,13 @@ from agmm.datasets.beside import (
     joined,
     list_index_pngs,
     read_beside,
+    stroke_labels,
 )
 from agmm.datasets.classes import VOID_COLOR, Classes, read_classes, voc_colors
 from agmm.datasets.images import image_size
 from agmm.datasets.listing import list_files
 from agmm.datasets.records import Dataset, Record, Unmatched
-from agmm.datasets.strokes import list_strokes, read_strokes
+from agmm.datasets.strokes import list_strokes
 from agmm.datasets.voc_lists import AUGMENTED, read_lists
 from agmm.errors import DataError
 from agmm.labels.annotations import Boxes, Tags
@@ -106,10 +107,7 @@ def read_voc(root: Path) -> Dataset:
         **{name: index_png(file, "dense", classes) for name, file in masks.items()},
     }
     labels["dense"] = joined(labels["dense"], own)
-    labels["scribbles"] = joined(
-        labels["scribbles"],
-        {n: Label(f, partial(read_strokes, f, classes)) for n, f in list_strokes(root).items()},
-    )
+    labels["scribbles"] = joined(labels["scribbles"], stroke_labels(list_strokes(root), classes))
     files = list_files(root / "Annotations", (".xml",))
     labels["boxes"] = joined(
         labels["boxes"],

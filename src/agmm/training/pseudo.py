@@ -27,8 +27,7 @@ from agmm.training.run import (
     Run,
     checkpoint_path,
     load_run,
-    planned_steps,
-    reached_step,
+    steps_taken_and_planned,
 )
 from agmm.training.seeding import (
     CLASSIFIER,
@@ -112,10 +111,13 @@ def check_source(
 
 def _warn_if_unfinished(source: Path, console: Console) -> None:
     last = checkpoint_path(source, "last")
-    if last.is_file() and reached_step(last) < planned_steps(last):
+    if not last.is_file():
+        return
+    taken, planned = steps_taken_and_planned(last)
+    if taken < planned:
         console.print(
-            f"warning: {source} has taken {reached_step(last)} of its {planned_steps(last)} steps;"
-            " its pseudo labels are those of an unfinished training",
+            f"warning: {source} has taken {taken} of its {planned} steps; its pseudo labels are"
+            " those of an unfinished training",
             markup=False,
             soft_wrap=True,
         )

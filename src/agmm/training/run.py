@@ -149,18 +149,17 @@ def reached_step(file: Path) -> int:
     Raises:
         WeightsError: If it is no checkpoint that can be loaded safely.
     """
-    step: int = _read_checkpoint(file)["global_step"]
-    return step
+    return steps_taken_and_planned(file)[0]
 
 
-def planned_steps(file: Path) -> int:
-    """Optimiser steps that the training of a checkpoint is to take.
+def steps_taken_and_planned(file: Path) -> tuple[int, int]:
+    """Optimiser steps that a checkpoint has seen, and that its training is to take.
 
     Raises:
         WeightsError: If it is no checkpoint that can be loaded safely.
     """
-    steps: int = _read_checkpoint(file)["lr_schedulers"][0]["total_iters"]
-    return steps
+    saved = _read_checkpoint(file)
+    return saved["global_step"], saved["lr_schedulers"][0]["total_iters"]
 
 
 def _read_checkpoint(file: Path) -> dict[str, Any]:
