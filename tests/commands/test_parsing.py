@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
 
 from agmm.commands.parsing import (
     CommandError,
+    Parser,
     build_parser,
     comma_separated,
     parse,
@@ -44,7 +44,7 @@ def shout(
     """
 
 
-def shouting() -> ArgumentParser:
+def shouting() -> Parser:
     return build_parser("shout", shout, "agmm shout me --out there\nagmm shout you --out here")
 
 
@@ -122,6 +122,22 @@ def test_wrong_use_is_named(line: str, named: str) -> None:
 
     assert caught.value.exit_code == 2
     assert "see 'agmm shout --help'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crop: 32\n", r"a\.yaml: crop: expected a list such as \[a, b\], got 32"),
+        ("crop: 32 32\n", r"a\.yaml: crop: expected a list such as \[a, b\], got '32 32'"),
+        ("seeds: maps\n", r"a\.yaml: seeds: expected a list such as \[a, b\], got 'maps'"),
+        ("cam:\n  scales: 1.0\n", r"a\.yaml: cam\.scales: expected a list .*, got 1\.0"),
+        ("cam: 3\n", r"a\.yaml: cam: expected a mapping of options, got 3"),
+        ("grabcut:\n", r"a\.yaml: grabcut: expected a mapping of options, got None"),
+    ],
+)
+def test_one_word_in_a_file_where_more_is_needed(write: Any, text: str, message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        trained("--config", write("a", text))
 
 
 def test_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:

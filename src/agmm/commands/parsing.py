@@ -10,6 +10,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
 import docstring_parser
@@ -28,7 +29,16 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-def build_parser(name: str, signature: Callable[..., Any], examples: str) -> ArgumentParser:
+class Parser(ArgumentParser):
+    """Remembers for which options a config file has to give a list, or a mapping of options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.lists: set[str] = set()
+        self.stages: set[str] = set()
+
+
+def build_parser(name: str, signature: Callable[..., Any], examples: str) -> Parser:
     """A parser with one argument per parameter: ``data`` as a word, ``max_steps`` as an option.
 
     Parameters without a default are positional, but for ``out``, ``labels`` and ``form``, which
@@ -43,7 +53,7 @@ def build_parser(name: str, signature: Callable[..., Any], examples: str) -> Arg
         The parser, with ``--config FILE`` and ``--debug`` besides.
     """
     documentation = docstring_parser.parse(inspect.getdoc(signature) or "")
-    parser = ArgumentParser(
+    parser = Parser(
         prog=f"agmm {name}",
         description=documentation.short_description,
         epilog="examples:\n" + textwrap.indent(examples.strip(), "  "),
@@ -72,7 +82,7 @@ class _Formatter(DefaultHelpFormatter):
 
 
 def _add_arguments(
-    parser: ArgumentParser,
+    parser: Parser,
     signature: Callable[..., Any],
     documentation: docstring_parser.Docstring,
     prefix: str = "",
@@ -84,13 +94,14 @@ def _add_arguments(
         name, hint = parameter.name, hints[parameter.name]
         if dataclasses.is_dataclass(hint):
             inner = docstring_parser.parse(inspect.getdoc(hint) or "")
+            parser.stages.add(name)
             _add_arguments(parser, cast("Callable[..., Any]", hint), inner, f"{prefix}{name}.")
         else:
             _add_argument(parser, parameter, hint, texts[name], prefix)
 
 
 def _add_argument(
-    parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str, prefix: str
+    parser: Parser, parameter: inspect.Parameter, hint: Any, text: str, prefix: str
 ) -> None:
     required = parameter.default is inspect.Parameter.empty
     named = not required or parameter.name in ("out", "labels", "form")
@@ -104,6 +115,8 @@ def _add_argument(
         parser.add_argument(flag, action=ActionYesNo(no_prefix="no-"), **options)
         return
     options.update(_type_options(hint))
+    if "nargs" in options:
+        parser.lists.add(prefix + parameter.name)
     parser.add_argument(flag, **options)
 
 
@@ -131,7 +144,7 @@ def comma_separated(value: str | Sequence[str]) -> list[str]:
     return [v.strip() for v in value.split(",")] if isinstance(value, str) else list(value)
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+def parse(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
     """The values of the parameters; an option of the command line goes before any config file.
 
     Raises:
@@ -142,12 +155,35 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
     files.add_argument("--config", action="append", default=[])
     try:
         found, options = files.parse_known_args(list(arguments))
+        for file in found.config:
+            _check_config(parser, Path(file))
         configs = [f"--config={file}" for file in found.config]
         values = parser.parse_args([*configs, *options]).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         raise CommandError(f"{error}\nsee '{parser.prog} --help'", 2) from error
     values = {k: v for k, v in values.items() if k not in ("config", "debug")}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _check_config(parser: Parser, file: Path) -> None:
+    """Name the option that is one word in a file where it must be more.
+
+    jsonargparse does not tell which one is no list, and passes over a stage that is no mapping.
+
+    Raises:
+        ConfigError: If there is such an option, or the file cannot be read.
+    """
+    values = read_yaml(file)
+    for stage in sorted(parser.stages):
+        if not isinstance(values.get(stage, {}), dict):
+            raise ConfigError(
+                f"{file}: {stage}: expected a mapping of options, got {values[stage]!r}"
+            )
+    for name in sorted(parser.lists):
+        stage, _, option = name.rpartition(".")
+        value = (values.get(stage, {}) if stage else values).get(option, [])
+        if not isinstance(value, list):
+            raise ConfigError(f"{file}: {name}: expected a list such as [a, b], got {value!r}")
 
 
 def recipe_words(name: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agmm.datasets.inspection import Finding, inspect
+from agmm.datasets.orphans import orphans
 from agmm.datasets.records import Dataset, Record, Repaired, Skipped
 from agmm.datasets.text import counted
 from agmm.errors import DataError
@@ -212,9 +213,9 @@ def _inspect_all(
 
 
 def _report(dataset: Dataset, required: Required, found: Mapping[str, Sequence[Finding]]) -> Report:
-    orphans = _orphans(dataset, required)
+    alone = orphans(dataset, required)
     return Report(
-        {split: (*_faults(found[split]), *orphans[split]) for split in required},
+        {split: (*_faults(found[split]), *alone[split]) for split in required},
         {
             split: {form: _count(found[split], form, len(dataset.classes)) for form in forms}
             for split, forms in required.items()
@@ -253,24 +254,6 @@ def _faults(findings: Sequence[Finding]) -> list[Skipped]:
         for finding in findings
         for reason in finding.reasons
     ]
-
-
-def _orphans(dataset: Dataset, required: Required) -> dict[str, list[Skipped]]:
-    """Find the labels without a picture among the forms that count in their split.
-
-    One whose folder says no split is told once, in the first split that its form counts in.
-    """
-    result: dict[str, list[Skipped]] = {split: [] for split in required}
-    for label in dataset.unmatched:
-        for split, forms in required.items():
-            if label.form in forms and label.split in {split, None}:
-                reason = (
-                    f"{label.file}: there is no picture {label.name!r} for this label. Add the"
-                    " picture to images/, or remove the label."
-                )
-                result[split].append(Skipped(label.name, label.file, reason))
-                break
-    return result
 
 
 def _count(findings: Sequence[Finding], form: Form, num_classes: int) -> FormCounts:
