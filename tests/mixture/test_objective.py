@@ -338,8 +338,14 @@ PREDICTING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", PREDICTING, ids=str)
 @pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("padded", [True, False])
 def test_the_posterior_without_labels_is_that_of_a_call(
-    make_batch: Make, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, readable: bool
+    make_batch: Make,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    readable: bool,
+    padded: bool,
 ) -> None:
     """One class of the four has never been seen, and one is rarely shown by images."""
     monkeypatch.setattr(inputs, "readable", lambda *_: readable)
@@ -357,9 +363,12 @@ def test_the_posterior_without_labels_is_that_of_a_call(
     batch = make_batch(seed=9)
     images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)).double()
     batch["seeds"].fill_(255)
-    posterior = objective.unlabelled_posterior(batch["logits"], batch["features"], images=images)
+    valid = torch.ones(2, 6, 8).bool()
+    valid[0, :, 3:] = not padded
+    asked = {"valid": valid, "images": images}
+    posterior = objective.unlabelled_posterior(batch["logits"], batch["features"], **asked)
 
-    called = objective(**batch, images=images).posterior
+    called = objective(**{**batch, **asked}).posterior
     torch.testing.assert_close(posterior, called)
     assert not posterior.requires_grad
     assert (posterior - posterior[:, :1, :1, :1]).abs().amax() > 0.1
@@ -379,6 +388,18 @@ def test_images_that_were_not_normalised_are_refused(
 def test_the_posterior_without_labels_refuses_logits_that_do_not_fit(wrong: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"^logits: expected shape \(batch, k=4, "):
         AGMMLoss(4, 3).unlabelled_posterior(wrong, torch.zeros(2, 3, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(2, 6, 7).bool(), torch.ones(1, 6, 8).bool(), torch.ones(2, 6, 8)]
+)
+def test_valid_pixels_that_do_not_fit_are_refused(make_batch: Make, wrong: torch.Tensor) -> None:
+    objective, batch = AGMMLoss(4, 3), make_batch()
+    told = r"^valid: expected torch.bool of shape \(2, 6, 8\), got .*; resize it"
+    with pytest.raises(InputError, match=told):
+        objective(**{**batch, "valid": wrong})
+    with pytest.raises(InputError, match=told):
+        objective.unlabelled_posterior(batch["logits"], batch["features"], valid=wrong)
 
 
 def test_a_term_that_weighs_nothing_is_not_computed(

@@ -163,6 +163,17 @@ def test_vectors_are_of_what_the_mixture_sees() -> None:
     assert (vectors != coloured.image_vectors(features, 0 * images)).any()
 
 
+def test_vectors_leave_out_padding() -> None:
+    images = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(2, 3, 3, 4, generator=torch.Generator().manual_seed(1))
+    valid = torch.ones(2, 12, 16).bool()
+    valid[1, :, 9:] = False  # the third of the four columns still has a pixel of the picture
+    found = AGMMLoss(4, 3).image_vectors(features, images, valid=valid)
+    torch.testing.assert_close(found[0], AGMMLoss(4, 3).image_vectors(features)[0])
+    torch.testing.assert_close(found[1], AGMMLoss(4, 3).image_vectors(features[..., :3])[1])
+    torch.testing.assert_close(AGMMLoss(4, 3).image_vectors(features, valid=valid), found)
+
+
 def test_vectors_are_the_same_under_autocast() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, 5, 7, generator=generator)
@@ -182,6 +193,9 @@ def test_vectors_are_the_same_under_autocast() -> None:
         ("images", {"images": torch.zeros(1, 3, 6, 8)}),
         ("images", {"images": torch.zeros(3, 6, 8)}),
         ("images", {"images": torch.zeros(2, 3, 6, 8, dtype=torch.uint8)}),
+        ("valid", {"valid": torch.ones(2, 6, 7).bool()}),
+        ("valid", {"valid": torch.ones(2, 3, 6, 8).bool()}),
+        ("valid", {"valid": torch.ones(2, 6, 8)}),
     ],
 )
 def test_vectors_of_wrong_arguments_are_refused(name: str, wrong: dict[str, torch.Tensor]) -> None:

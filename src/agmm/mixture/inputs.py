@@ -167,11 +167,36 @@ def check_inputs(
     batch, _, height, width = logits.shape
     pixels = (batch, height, width)
     _check("seeds", seeds, [pixels], torch.int64, "resize them to the logits; use seeds.long()")
-    if valid is not None:
-        _check("valid", valid, [pixels], torch.bool, "resize it to the logits; use valid.bool()")
+    check_valid(valid, batch, (height, width))
     check_candidates(candidates, logits)
     if readable(logits):
         _check_values(seeds, candidates, valid, num_classes)
+
+
+def check_valid(valid: Tensor | None, number: int, pixels: tuple[int, ...] | None) -> None:
+    """Check shape and type of the map of the pictures' pixels.
+
+    Args:
+        valid: expected `b H W`, bool; or None.
+        number: b.
+        pixels: H and W, those of the logits; None where there are none.
+
+    Raises:
+        InputError: names the argument, what was expected, what came and the remedy.
+
+    Example:
+        >>> check_valid(torch.ones(1, 8, 8).bool(), 1, (8, 8))
+    """
+    if valid is None:
+        return
+    rows, columns = pixels or ("rows", "columns")
+    fits = valid.ndim == 3 and len(valid) == number and 0 not in valid.shape
+    if not fits or valid.dtype != torch.bool or (pixels is not None and valid.shape[1:] != pixels):
+        raise InputError(
+            f"valid: expected torch.bool of shape ({number}, {rows}, {columns}), got "
+            f"{valid.dtype} of shape {tuple(valid.shape)}; resize it to the logits; use "
+            "valid.bool()"
+        )
 
 
 def check_candidates(candidates: Tensor | None, maps: Tensor) -> None:

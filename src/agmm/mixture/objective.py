@@ -25,6 +25,7 @@ from agmm.mixture.components import (
 from agmm.mixture.equipartition import spread_over_components
 from agmm.mixture.expectation import Expectation, Teacher, objective_terms
 from agmm.mixture.gaussian import log_posterior
+from agmm.mixture.grid import valid_share
 from agmm.mixture.inputs import (
     Batch,
     Need,
@@ -36,6 +37,7 @@ from agmm.mixture.inputs import (
     check_network,
     check_sizes,
     check_teacher,
+    check_valid,
     check_weight,
 )
 from agmm.mixture.losses import Confidence
@@ -287,13 +289,19 @@ class AGMMLoss(nn.Module):
 
     @torch.no_grad()
     def unlabelled_posterior(
-        self, logits: Tensor, features: Tensor, *, images: Tensor | None = None
+        self,
+        logits: Tensor,
+        features: Tensor,
+        *,
+        valid: Tensor | None = None,
+        images: Tensor | None = None,
     ) -> Tensor:
         """The posterior of images without labels, as a call gives it, without the losses.
 
         Args:
             logits: as in a call.
             features: as in a call.
+            valid: as in a call.
             images: as in a call.
 
         Returns:
@@ -304,24 +312,29 @@ class AGMMLoss(nn.Module):
         """
         with torch.autocast(logits.device.type, enabled=False):
             check_network(logits, features, self.num_classes, self.feature_channels)
+            check_valid(valid, len(logits), logits.shape[2:])
             check_images(images, len(logits), logits.shape[2:])
             # On the grid at once: without labels, no single pixel is asked for.
             size = (features.shape[2], features.shape[3])
             dtype = torch.promote_types(logits.dtype, torch.float32)
-            cells = torch.unflatten(class_logits(logits, None, size, None, dtype), 2, size)
+            cells = torch.unflatten(class_logits(logits, valid, size, None, dtype), 2, size)
             seeds = torch.full_like(cells[:, 0], IGNORE_INDEX, dtype=torch.int64)
-            grid = self._grid(Batch(cells, features, seeds))
+            inside = None if valid is None else valid_share(valid, valid, size, dtype) > 0
+            grid = self._grid(Batch(cells, features, seeds, None, inside))
             colours = self._colours(images, features, grid.features.dtype)
             posterior = self._expectation(grid, None, colours).posterior
         return _all_classes(posterior, grid, features)
 
     @torch.no_grad()
-    def image_vectors(self, features: Tensor, images: Tensor | None = None) -> Tensor:
+    def image_vectors(
+        self, features: Tensor, images: Tensor | None = None, *, valid: Tensor | None = None
+    ) -> Tensor:
         """The vectors of whole images that `presence_model` learns from, see its `fit`.
 
         Args:
             features: features of the network in evaluation mode, `b d h w`.
             images: as in a call.
+            valid: as in a call.
 
         Returns:
             Vectors, `b c`.
@@ -332,9 +345,14 @@ class AGMMLoss(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             check_features(features, self.feature_channels)
             check_images(images, len(features), None)
+            check_valid(valid, len(features), None if images is None else images.shape[2:])
             dtype = torch.promote_types(features.dtype, torch.float32)
             colours = self._colours(images, features, dtype)
-            return image_vectors(self._seen(features.to(dtype).flatten(2), colours))
+            cells = None
+            if valid is not None:
+                size = (features.shape[2], features.shape[3])
+                cells = (valid_share(valid, valid, size, dtype) > 0).flatten(1)
+            return image_vectors(self._seen(features.to(dtype).flatten(2), colours), cells)
 
     def _grid(self, batch: Batch) -> CompactGrid:
         """The batch on the grid of the features."""
