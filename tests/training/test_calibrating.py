@@ -216,10 +216,7 @@ def test_labels_are_drawn_in_the_forms_of_the_guessed_pictures(
     measured(run, given, (*val, *val), tmp_path)
 
     assert [record.name for record in drawn] == ["e", "e"]
-    assert [set(record.labels) for record in drawn] == [
-        {"tags", "boxes", "dense"},
-        {"tags", "dense"},
-    ]
+    assert [set(record.labels) for record in drawn] == [{"tags", "boxes"}, {"tags"}]
     boxes = drawn[0].labels["boxes"]()
     assert isinstance(boxes, Boxes)
     mask = read_index_mask(boxed_data / "masks/val/e.png", run.classes)
@@ -242,6 +239,22 @@ def test_without_guesses_that_can_be_made_there_is_none(
     assert measured(run, records, (), tmp_path / "c") is None
     assert measured(given_seeds, records, val, tmp_path / "d") is None
     assert measured(given_labels, records, val, tmp_path / "e") is None
+
+
+def test_a_mask_is_no_label_where_some_pictures_are_trained_with_theirs(
+    boxes_run: Path, boxed_data: Path, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    run, val = load_run(boxes_run), read_dataset(boxed_data).split("val")
+    mixed = replace(run, config=replace(run.config, labels=("boxes", "dense")))
+    boxed = tuple(replace(r, labels={"boxes": r.labels["boxes"]}) for r in records)
+
+    expected = measured(run, boxed, val, tmp_path / "a")
+    found = measured(mixed, boxed, val, tmp_path / "b")
+
+    assert found is not None
+    assert found.pixels.sum() > 0
+    assert found.pixels.tolist() == expected.pixels.tolist()
+    assert found.correct.tolist() == expected.correct.tolist()
 
 
 def test_pictures_that_would_need_much_memory_are_left_out(

@@ -19,7 +19,7 @@ from agmm.evaluation.calibration import Calibration, calibration
 from agmm.labels.annotations import Annotation
 from agmm.labels.forms import Form
 from agmm.labels.protocol import Protocol, annotate
-from agmm.shapes import IGNORE_INDEX
+from agmm.shapes import IGNORE_INDEX, MaskArray
 from agmm.training.labelling import label_record
 from agmm.training.progress import progress_bar
 from agmm.training.pseudo import with_seeds_of
@@ -70,9 +70,9 @@ def measured_calibration(
     forms = [
         tuple(form for form in run.config.labels if form in record.labels) for record in guessed
     ]
+    chosen = [val[i * len(val) // number] for i in range(number)]
     drawn = [
-        _drawn(val[i * len(val) // number], forms[i * len(forms) // number], classes)
-        for i in range(number)
+        _drawn(record, forms[i * len(forms) // number], classes) for i, record in enumerate(chosen)
     ]
     uncalibrated = replace(run, calibration=None)
     console.print(
@@ -81,8 +81,8 @@ def measured_calibration(
     records = with_seeds_of(uncalibrated, drawn, classes, console, folder=folder, device=device)
     counts = []
     with progress_bar("calibrating the confidence", console) as progress:
-        for done, record in enumerate(records, start=1):
-            counts.append(_count(uncalibrated, record))
+        for done, (record, masked) in enumerate(zip(records, chosen, strict=True), start=1):
+            counts.append(_count(uncalibrated, record, dense_mask(masked)))
             progress(done, number)
     total = functools.reduce(operator.add, counts)
     return total if total.pixels.any() else None
@@ -94,9 +94,12 @@ def _can_guess(config: TrainConfig) -> bool:
 
 
 def _drawn(record: Record, forms: Sequence[Form], classes: Classes) -> Record:
-    """A picture with labels that are drawn from its dense mask when they are read."""
+    """A picture with labels that are drawn from its dense mask when they are read, and no other.
+
+    A training that takes dense masks too would take the mask itself for a label.
+    """
     readers = {form: partial(_draw, record, form, classes.background) for form in forms}
-    return replace(record, labels={**readers, "dense": record.labels["dense"]}, guesses=())
+    return replace(record, labels=readers, guesses=())
 
 
 def _draw(record: Record, form: Form, background: int | None) -> Annotation:
@@ -106,7 +109,7 @@ def _draw(record: Record, form: Form, background: int | None) -> Annotation:
     return labels[form]
 
 
-def _count(run: Run, record: Record) -> Calibration:
+def _count(run: Run, record: Record, truth: MaskArray) -> Calibration:
     result = label_record(run, record, threshold=0.0)
     labels, free = result.mask.numpy(), (result.annotated == IGNORE_INDEX).numpy()
-    return calibration(labels, result.confidence.numpy(), dense_mask(record), where=free)
+    return calibration(labels, result.confidence.numpy(), truth, where=free)
