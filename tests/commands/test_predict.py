@@ -94,6 +94,20 @@ def test_the_same_name_in_two_folders_is_no_collision(touch: Touch, tmp_path: Pa
     assert len(mask_paths(tmp_path / "in", tmp_path / "out")) == 2
 
 
+def test_pictures_behind_a_link_are_found_and_a_folder_is_no_picture(
+    touch: Touch, tmp_path: Path
+) -> None:
+    touch("elsewhere/a.jpg", "in/b.png/c.jpg", "in/.hidden/d.jpg")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+
+    found = mask_paths(tmp_path / "in", tmp_path / "out")
+
+    assert found == {
+        tmp_path / "in/b.png/c.jpg": tmp_path / "out/b.png/c.png",
+        tmp_path / "in/linked/a.jpg": tmp_path / "out/linked/a.png",
+    }
+
+
 @pytest.mark.parametrize(
     ("names", "out"),
     [

@@ -11,6 +11,7 @@ from agmm.commands.common import keep_existing, pick_device
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Checkpoint
 from agmm.datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from agmm.datasets.listing import walk_files
 from agmm.datasets.mask_rows import written_in_rows
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.text import counted
@@ -190,19 +191,13 @@ def mask_paths(images: Path, out: Path) -> dict[Path, Path]:
     """Every picture with the place of its mask.
 
     Raises:
-        DataError: If there is no picture, a mask would overwrite a file, or two pictures would
-            get the same mask.
+        DataError: If there is no picture, a mask would overwrite a file, two pictures would get
+            the same mask, or a link leads to a folder above it.
     """
     if images.is_file():
         found = {images: out / f"{images.stem}.png"}
     else:
-        names = (path.relative_to(images) for path in sorted(images.rglob("*")))
-        found = {
-            images / name: out / name.with_suffix(".png")
-            for name in names
-            if name.suffix.lower() in IMAGE_SUFFIXES
-            and not any(part.startswith(".") for part in name.parts)
-        }
+        found = {picture: out / f"{name}.png" for name, picture in walk_files(images)}
     if not found:
         raise DataError(f"{images}: no pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) found there")
     owners: dict[Path, Path] = {}

@@ -34,9 +34,32 @@ def list_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict
         {}
     """
     found: dict[str, Path] = {}
-    for name, file in _walk(folder, "", suffixes) if folder.is_dir() else ():
+    for name, file in walk_files(folder, suffixes):
         add_file(found, name, file)
     return found
+
+
+def walk_files(
+    folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> Iterator[tuple[str, Path]]:
+    """Go through the files of `list_files`, also where two differ by their suffix only.
+
+    Args:
+        folder: The folder; there need be none.
+        suffixes: Endings that count, in lower case.
+
+    Yields:
+        Path below the folder with "/" and without suffix, and the file.
+
+    Raises:
+        DataError: A link leads to a folder above it.
+
+    Example:
+        >>> list(walk_files(Path("a/folder/that/is/missing")))
+        []
+    """
+    if folder.is_dir():
+        yield from _walk(folder, "", suffixes)
 
 
 def add_file(found: dict[_Name, Path], name: _Name, file: Path) -> None:
