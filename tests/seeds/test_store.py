@@ -16,7 +16,15 @@ from agmm.datasets.records import Record
 from agmm.errors import DataError
 from agmm.labels.annotations import Annotation, Boxes
 from agmm.labels.forms import Form
-from agmm.seeds.store import Make, Seeds, Tally, array_file, make_seeds, seed_file
+from agmm.seeds.store import (
+    Make,
+    Seeds,
+    Tally,
+    are_of_picture,
+    array_file,
+    make_seeds,
+    seed_file,
+)
 from agmm.shapes import MaskArray
 
 CLASSES = Classes(("background", "cat", "dog"), ((0, 0, 0), (10, 20, 30), (200, 100, 0)))
@@ -329,3 +337,14 @@ def test_guesses_reach_the_stage_and_other_guesses_make_other_seeds(
     assert run(guessed(0), tmp_path, copied).kept == 1
     assert run(guessed(1), tmp_path, copied).made == 1
     assert (read_index_mask(seed_file(tmp_path, records[0].name), CLASSES) == 1).all()
+
+
+def test_seeds_say_which_picture_they_are_of(records: list[Record], tmp_path: Path) -> None:
+    folder, (one, other, before, *_) = tmp_path / "seeds", records
+    run(records, folder, Stage())
+    mask = read_index_mask(seed_file(folder, before.name), CLASSES)
+    write_index_mask(seed_file(folder, before.name), mask, CLASSES)  # as it was written before
+
+    assert are_of_picture(folder, one)
+    assert not are_of_picture(folder, replace(one, image=other.image))
+    assert are_of_picture(folder, replace(before, image=other.image))

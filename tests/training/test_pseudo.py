@@ -148,6 +148,20 @@ def test_a_moved_run_labels_its_pictures_without_the_run_before_it(
         label(moved, tiny_data, out=tmp_path / "third", device="cpu")
 
 
+def test_a_picture_of_the_same_name_does_not_get_the_labels_of_another(
+    second: Config, tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    first = shutil.copytree(tiny_run, tmp_path / "first")
+    run = train(second(first, overlays=0), QUIET).path
+    shutil.rmtree(first)
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    # As where the pictures of both splits are counted from one.
+    (data / "images/train/c.png").write_bytes((data / "images/val/e.png").read_bytes())
+
+    with pytest.raises(DataError, match=r"c\.png: the pseudo label of another picture than .*/c"):
+        label(run, data, out=tmp_path / "out", device="cpu")
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.4])
 def test_an_annotated_pixel_keeps_its_class_and_candidates_hold(
     second: Config, tiny_run: Path, labelled: Path, tmp_path: Path, threshold: float

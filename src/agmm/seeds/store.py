@@ -27,8 +27,9 @@ from agmm.shapes import ImageArray, MaskArray
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done and how many there are."""
 
-_KEY, _ARRAYS = "agmm-key", "agmm-arrays"
-"""Keywords in the PNG: what the seeds were made from; SHA-256 of the arrays' file, if any."""
+_KEY, _ARRAYS, _PICTURE = "agmm-key", "agmm-arrays", "agmm-picture"
+"""Keywords in the PNG: what the seeds were made from; SHA-256 of the arrays' file, if any, and of
+the picture's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +175,25 @@ def array_file(folder: Path, name: str) -> Path:
     return folder / "maps" / f"{name}.npz"
 
 
+def are_of_picture(folder: Path, record: Record) -> bool:
+    """Tell whether the seeds under a record's name were made from its picture, to the byte.
+
+    Args:
+        folder: The folder given to `make_seeds`.
+        record: The record; a picture of another split may have the same name.
+
+    Returns:
+        False for those of another picture; True too where that was not noted yet.
+
+    Raises:
+        DataError: Seeds that are missing or no picture.
+    """
+    found = _hash_of(record.image)
+    with opened_image(seed_file(folder, record.name)) as image:
+        noted: object = image.info.get(_PICTURE, found)
+    return noted == found
+
+
 def _spread(
     job: Callable[[Record], _Outcome], records: Sequence[Record], workers: int
 ) -> Iterator[_Outcome]:
@@ -210,7 +230,7 @@ def _ensure(
         image = read_image(record.image)
         seeds = make(image, labels, guesses)
         assert seeds.mask.shape == image.shape[:2], f"seeds of {seeds.mask.shape} pixels"
-        _write(folder, record.name, seeds, classes, key)
+        _write(folder, record, seeds, classes, key)
     except Exception as error:
         if isinstance(error, DataError) and str(record.image) in str(error):
             raise
@@ -273,13 +293,13 @@ def _copy(source: Path, target: Path, name: str) -> None:
             file_of(target, name).unlink(missing_ok=True)
 
 
-def _write(folder: Path, name: str, seeds: Seeds, classes: Classes, key: str) -> None:
-    arrays = array_file(folder, name)
+def _write(folder: Path, record: Record, seeds: Seeds, classes: Classes, key: str) -> None:
+    arrays = array_file(folder, record.name)
     if seeds.arrays:
         with written_atomically(arrays) as temporary:
             # mypy takes the names for those of NumPy's own options.
             np.savez_compressed(temporary, **seeds.arrays)  # type: ignore[arg-type]
     else:
         arrays.unlink(missing_ok=True)
-    notes = {_KEY: key, _ARRAYS: _hash_of(arrays)}
-    write_index_mask(seed_file(folder, name), seeds.mask, classes, text=notes)
+    notes = {_KEY: key, _ARRAYS: _hash_of(arrays), _PICTURE: _hash_of(record.image)}
+    write_index_mask(seed_file(folder, record.name), seeds.mask, classes, text=notes)

@@ -17,7 +17,7 @@ from agmm.errors import ConfigError, DataError
 from agmm.labels.annotations import Annotation
 from agmm.labels.forms import Form
 from agmm.seeds.reading import read_seeds
-from agmm.seeds.store import Make, Seeds, make_seeds, seed_file
+from agmm.seeds.store import Make, Seeds, are_of_picture, make_seeds, seed_file
 from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 from agmm.training.classify import load_classifier
 from agmm.training.labelling import ABOUT, label_image
@@ -176,8 +176,8 @@ def with_found_seeds(
     With ``config.pseudo.source`` the guesses are pseudo labels. Those of a run are made with the
     labels, and the seeds, that it was trained from: ``folder/pseudo/NAME.png``, unless they are
     there already; its own seeds are copied to ``folder/first``. A stage that was stopped goes on
-    where it was. Where the source is gone, those of ``earlier`` are taken as they are. Pictures
-    whose dense mask is trained from need none. Without a source, see
+    where it was. Where the source is gone, those of ``earlier`` are taken, if they are of the same
+    pictures. Pictures whose dense mask is trained from need none. Without a source, see
     `agmm.training.seeding.with_seeds`, which also explains the arguments.
 
     Returns:
@@ -245,10 +245,15 @@ def _check_kept(config: TrainConfig, source: Path, folder: Path, records: Sequen
     for record in records:
         if _needs_guess(record, config.labels):
             file = seed_file(folder, record.name)
+            fault = None
             if not file.is_file():
+                fault = "no such pseudo label"
+            elif not are_of_picture(folder, record):
+                fault = f"the pseudo label of another picture than {record.image}"
+            if fault is not None:
                 raise DataError(
-                    f"{file}: no such pseudo label, and {source}, from which it could be made, is"
-                    " no run and no folder of pseudo labels any more. Put that back."
+                    f"{file}: {fault}, and {source}, from which it could be made, is no run and no"
+                    " folder of pseudo labels any more. Put that back."
                 )
 
 
