@@ -1,5 +1,6 @@
 """What ``agmm seeds`` tells about a run's seeds."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,26 @@ def test_the_tables(run: Path, boxed_data: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "tags" in printed
     assert "0.95" in printed
+
+
+def test_a_mask_that_cannot_be_read_is_told_and_not_measured(
+    run: Path, boxed_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(boxed_data, tmp_path / "data")
+    (root / "masks/train/b.png").write_bytes(b"nothing")
+    whole = seeds(run, boxed_data, device="cpu").quality["tags"]
+    capsys.readouterr()
+
+    report = seeds(run, root, device="cpu")
+
+    printed = capsys.readouterr().err
+    assert printed.count("not measured: ") == 1
+    assert "masks/train/b.png" in printed
+    assert report.pictures == {"tags": 4}
+    found = report.quality["tags"]
+    assert found.coverage() == whole.coverage()
+    assert found.counts[-1].sum() == 48 * 64  # of unknown truth
+    assert found.counts[:-1].sum() == 3 * 48 * 64
 
 
 def test_a_run_without_seeds_is_refused(tiny_run: Path, tiny_data: Path) -> None:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from agmm.datasets.classes import Classes
 from agmm.datasets.images import image_size
 from agmm.datasets.masks import read_index_mask
 from agmm.datasets.records import Record
-from agmm.errors import ConfigError
+from agmm.errors import ConfigError, DataError
 from agmm.evaluation.label_quality import LabelQuality, label_quality
 from agmm.evaluation.map_quality import THRESHOLDS, MapQuality
 from agmm.seeds.cam import strongest_maps
@@ -106,10 +106,11 @@ def seeds(
         console=console,
     )
     same_classes(loaded, dataset.classes.names, data)
+    listed = [_with_usable_mask(record, console) for record in dataset.split(split)]
     with tempfile.TemporaryDirectory() as folder:
         with_seeds(
             config,
-            dataset.split(split),
+            listed,
             classes,
             console,
             folder=Path(folder),
@@ -118,8 +119,7 @@ def seeds(
             earlier=loaded.path / SEEDS,
         )
         found = {
-            form: [r for r in dataset.split(split) if seeded_form(r, config.labels) == form]
-            for form in forms
+            form: [r for r in listed if seeded_form(r, config.labels) == form] for form in forms
         }
         quality = {
             form: _seed_quality(records, Path(folder) / form, classes, console)
@@ -129,6 +129,18 @@ def seeds(
         maps = _map_quality(tagged, Path(folder) / "tags", classes, console) if tagged else None
     pictures = {form: len(records) for form, records in found.items()}
     return SeedsReport(pictures, quality, maps, classes.background)
+
+
+def _with_usable_mask(record: Record, console: Console) -> Record:
+    """The record without its dense mask if that cannot be read: the seeds need none."""
+    try:
+        _truth(record)
+    except DataError as error:
+        console.print(f"not measured: {error}", markup=False, soft_wrap=True)
+        labels = {**record.labels}
+        del labels["dense"]
+        return replace(record, labels=labels)
+    return record
 
 
 def _seed_quality(
