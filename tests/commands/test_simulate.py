@@ -1,5 +1,6 @@
 """``agmm simulate``: what it writes, refuses and tells."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,3 +112,31 @@ def test_the_copy_trains_and_validates_at_once(
     run = train(tiny_config(tmp_path / "run", data=tmp_path / "weak", labels=("points", "blocks")))
     assert load_run(run.path, checkpoint="last").step == 2
     assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_pictures_keep_their_names_where_their_suffix_is_unusual(tmp_path: Path) -> None:
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    images, annotations = [], []
+    square = [[5, 5, 25, 5, 25, 25, 5, 25]]
+    for number, (name, kind) in enumerate(
+        [("a.jfif", "JPEG"), ("b", "PNG"), ("c.JPG", "JPEG")], start=1
+    ):
+        with (root / name).open("wb") as file:
+            Image.new("RGB", (40, 30), (9 * number, 0, 0)).save(file, format=kind)
+        images.append({"id": number, "file_name": name, "width": 40, "height": 30})
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 20, 20],
+             "area": 400, "iscrowd": 0, "segmentation": square}
+        )  # fmt: skip
+    labels = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "x"}]}
+    (root / "annotations/instances_train.json").write_text(json.dumps(labels))
+
+    simulate(root, out=tmp_path / "weak", form=("points", "boxes"), workers=1)
+
+    names = [record.name for record in read_dataset(root).split("train")]
+    written = read_dataset(tmp_path / "weak").split("train")
+    assert [record.name for record in written] == names == ["a.jfif", "b", "c"]
+    assert [record.image.name for record in written] == ["a.jfif.jpg", "b.png", "c.JPG"]
+    for record in written:
+        assert {"points", "boxes"} <= record.labels.keys()

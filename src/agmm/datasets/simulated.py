@@ -17,6 +17,7 @@ from agmm.datasets.check import Progress
 from agmm.datasets.classes import Classes
 from agmm.datasets.records import Dataset, Record
 from agmm.datasets.writing import (
+    picture_suffix,
     write_boxes,
     write_classes,
     write_label,
@@ -110,7 +111,7 @@ def write_simulated_dataset(
     labels: dict[str, Counter[Form]] = {split: Counter() for split in forms}
     results = zip(pictures, _spread(job, pictures, workers or os.cpu_count() or 1), strict=True)
     for done, (picture, written) in enumerate(results, start=1):
-        row = f"{_key(picture)}{picture.record.image.suffix}"
+        row = f"{_key(picture)}{picture_suffix(picture.record.image)}"
         if written.boxes is not None:
             boxes[row] = written.boxes
         if written.tags is not None:

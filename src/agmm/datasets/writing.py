@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agmm.datasets.classes import Classes
+from agmm.datasets.images import IMAGE_SUFFIXES, opened_image
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.tables import BOXES_COLUMNS, TAGS_COLUMNS, match_tags
 from agmm.errors import DataError
@@ -24,6 +25,17 @@ Drawn = Points | Scribbles | Blocks | DenseMask
 
 _FOLDERS: Mapping[Form, str] = {"dense": "masks"}
 """Folders that have another name than their form."""
+
+_SUFFIXES: Mapping[str | None, str] = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "BMP": ".bmp",
+    "DIB": ".bmp",
+    "TIFF": ".tif",
+    "WEBP": ".webp",
+}
+"""Pillow's name of a format to its usual suffix."""
 
 
 def write_label(
@@ -59,15 +71,17 @@ def write_picture(root: Path, name: str, picture: Path, *, link: bool = False) -
 
     Args:
         root: The data set's folder.
-        name: Split and name of the picture, such as "train/a"; its suffix stays as it is.
+        name: Split and name of the picture, such as "train/a"; see `picture_suffix`.
         picture: The file.
         link: Make a hard link, which takes no space, but is the same file: who changes one of the
             two changes both. Where the file system cannot, the file is copied.
 
     Raises:
         OSError: The file cannot be read or written.
+        DataError: A file without the suffix of a picture that is none.
     """
-    with written_atomically(root / "images" / f"{name}{picture.suffix}") as temporary:
+    target = root / "images" / f"{name}{picture_suffix(picture)}"
+    with written_atomically(target) as temporary:
         if link:
             try:
                 temporary.hardlink_to(picture.resolve())
@@ -75,6 +89,28 @@ def write_picture(root: Path, name: str, picture: Path, *, link: bool = False) -
                 link = False
         if not link:
             shutil.copyfile(picture, temporary)
+
+
+def picture_suffix(picture: Path) -> str:
+    """Tell the suffix of a picture in ``images/``: its own, unless it would not be found by that.
+
+    Args:
+        picture: The file. Some layouts name files such as "a.jfif", or without any suffix.
+
+    Returns:
+        One of `agmm.datasets.images.IMAGE_SUFFIXES`, in any case.
+
+    Raises:
+        DataError: The file has no such suffix, and is missing or no picture.
+
+    Example:
+        >>> picture_suffix(Path("a.JPG"))
+        '.JPG'
+    """
+    if picture.suffix.lower() in IMAGE_SUFFIXES:
+        return picture.suffix
+    with opened_image(picture) as image:
+        return _SUFFIXES[image.format]
 
 
 def write_boxes(path: Path, boxes: Mapping[str, Boxes], classes: Classes) -> None:
