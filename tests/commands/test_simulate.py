@@ -13,6 +13,7 @@ from agmm.cli import main
 from agmm.commands.simulate import simulate
 from agmm.commands.train import train
 from agmm.config import TrainConfig
+from agmm.datasets.classes import Classes
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.reader import read_dataset
 from agmm.errors import DataError
@@ -140,3 +141,24 @@ def test_pictures_keep_their_names_where_their_suffix_is_unusual(tmp_path: Path)
     assert [record.image.name for record in written] == ["a.jfif.jpg", "b.png", "c.JPG"]
     for record in written:
         assert {"points", "boxes"} <= record.labels.keys()
+
+
+def test_a_list_may_spell_its_split_in_another_way(tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    classes = Classes(("background", "cat"), ((0, 0, 0), (128, 0, 0)))
+    mask = np.zeros((30, 40), np.uint8)
+    mask[5:20, 5:20] = 1
+    for name, split in (("a", "training"), ("b", "validation")):
+        Image.fromarray(np.repeat(mask[..., None], 3, axis=2)).save(root / f"JPEGImages/{name}.jpg")
+        write_index_mask(root / f"SegmentationClass/{name}.png", mask, classes)
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text(f"{name}\n")
+    (root / "classes.txt").write_text("background\ncat\n")
+
+    simulate(root, out=tmp_path / "weak", form=("points",), split="training", workers=1)
+
+    assert (tmp_path / "weak/overview.png").is_file()
+    written = read_dataset(tmp_path / "weak").splits
+    found = {split: [record.name for record in records] for split, records in written.items()}
+    assert found == {"train": ["a"], "val": ["b"]}

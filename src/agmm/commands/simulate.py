@@ -9,6 +9,7 @@ from agmm.commands.common import check_forms, require_empty, usable_dataset
 from agmm.commands.parsing import build_parser, parse
 from agmm.config import Format
 from agmm.datasets.images import read_image
+from agmm.datasets.places import split_name
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.datasets.simulated import Tally, write_simulated_dataset
@@ -131,10 +132,10 @@ def write_overview(path: Path, records: Sequence[Record], written: Dataset, spli
         path: The file to write.
         records: The pictures with their masks.
         written: The data set with their weak labels, which are read from it.
-        split: Where they are in it.
+        split: Where they come from; the copy is read with its usual name, see `split_name`.
     """
     classes = written.classes
-    weak = {record.name: record for record in written.split(split)}
+    weak = {record.name: record for record in written.split(split_name(split) or split)}
     shown = [records[i] for i in range(0, len(records), -(-len(records) // PICTURES_SHOWN))]
     rows = []
     for record in shown:
