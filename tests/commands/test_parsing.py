@@ -125,6 +125,25 @@ def test_wrong_use_is_named(line: str, named: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--method agm", "method: expected one of agmm, agmm-2023, partial-ce,"),
+        ("--max-steps ten", "max_steps: expected a whole number or null, got 'ten'\n"),
+        ("--max-steps 10.5", "max_steps: expected a whole number or null, got '10.5'\n"),
+        ("--crop 64 a", "crop: expected a whole number, got 'a'\n"),
+        ("--cam.foreground x", "cam.foreground: expected a number, got 'x'\n"),
+        ("--epochs=", "epochs: expected a whole number, got ''\n"),
+    ],
+)
+def test_a_value_of_another_type_is_told_without_python(words: str, told: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        trained(*words.split())
+
+    assert str(caught.value).startswith(told)
+    assert str(caught.value).endswith("see 'agmm train --help'")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("crop: 32\n", r"a\.yaml: crop: expected a list such as \[a, b\], got 32"),

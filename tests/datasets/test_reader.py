@@ -123,6 +123,22 @@ def test_other_files_do_not_matter(tiny: Path, draw: Draw) -> None:
     assert names(read_dataset(tiny)) == {"train": ["a", "b"], "val": ["c"]}
 
 
+@pytest.mark.parametrize("wrong", ["cvat", "label-studio", "labelme", "labelme-web", "voc"])
+def test_a_wrong_format_is_told_beside_what_it_lacks(tiny: Path, wrong: str) -> None:
+    with pytest.raises(DataError, match=f"The format '{wrong}' is known by .* looks like folder"):
+        read_dataset(tiny, format=wrong)
+    (tiny / "classes.txt").unlink()
+    with pytest.raises(DataError, match=f"The format '{wrong}' is known by .* not look like it"):
+        read_dataset(tiny, format=wrong)
+
+
+def test_a_fault_in_the_right_format_is_told_alone(tiny: Path) -> None:
+    (tiny / "classes.txt").write_text("sky\nsky\n")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tiny, format="folder")
+    assert "is known by" not in str(caught.value)
+
+
 def test_links_are_followed(tiny: Path) -> None:
     (tiny / "images" / "train" / "d.jpg").symlink_to(tiny / "images" / "train" / "a.jpg")
     (tiny / "points" / "d.png").symlink_to(tiny / "points" / "a.png")

@@ -160,9 +160,34 @@ def parse(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
         configs = [f"--config={file}" for file in found.config]
         values = parser.parse_args([*configs, *options]).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
-        raise CommandError(f"{error}\nsee '{parser.prog} --help'", 2) from error
+        raise CommandError(f"{_plain(str(error))}\nsee '{parser.prog} --help'", 2) from error
     values = {k: v for k, v in values.items() if k not in ("config", "debug")}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+_WORDS = {"int": "a whole number", "float": "a number", "NoneType": "null"}
+"""What a value of a type is called in a message."""
+
+
+def _plain(message: str) -> str:
+    """Say in our words that a value is not of its option's type; other messages stay as they are.
+
+    jsonargparse names Python's types, each on a line of its own where there are several.
+    """
+    told = re.fullmatch(
+        r'Parser key "(\S+)"(?: element \d+)?:\s(.*)(?:Got|Given) value: (.*)', message, re.DOTALL
+    )
+    if told is None:
+        return message
+    key, expected, value = told.groups()
+    if choices := re.search(r"Expected a typing\.Literal\[(.*?)\]", expected):
+        wanted = "one of " + choices[1].replace("'", "")
+    else:
+        types_ = re.findall(r"Expected a <class '(\w+)'>", expected)
+        if not types_ or not _WORDS.keys() >= set(types_):
+            return message
+        wanted = " or ".join(_WORDS[name] for name in types_)
+    return f"{key}: expected {wanted}, got {value!r}"
 
 
 def _check_config(parser: Parser, file: Path) -> None:

@@ -153,13 +153,28 @@ def read_dataset(
         return _finished(_CHOICES[format](root), format, mapping)
     name = find_format(root) if format == "auto" else format
     if name is not None:
-        return _finished(_FORMATS[name][1](root), name, mapping)
+        return _finished(_read(root, name), name, mapping)
     looked_for = "; ".join(f"{name}: {signs}" for name, (_, _, signs) in _FORMATS.items())
     entries = ", ".join(found[:10]) + (" and more" if len(found) > 10 else "")
     raise DataError(
         f"{root}: has no layout that is known. Looked for {looked_for}. Found {entries}. Arrange"
         " the files in such a layout, or name the format."
     )
+
+
+def _read(root: Path, name: str) -> Dataset:
+    """Read a format; where the folder does not look like it, an error says so as well."""
+    recognise, read, signs = _FORMATS[name]
+    try:
+        return read(root)
+    except DataError as error:
+        if recognise(root) or (name in _BELOW and any(map(recognise, _folders(root)))):
+            raise
+        looks = find_format(root)
+        instead = f"looks like {looks}" if looks else "does not look like it"
+        raise DataError(
+            f"{error} The format {name!r} is known by {signs}; {root} {instead}."
+        ) from error
 
 
 def _finished(
