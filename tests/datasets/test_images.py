@@ -191,6 +191,23 @@ def test_the_pictures_of_a_camera_are_read(tmp_path: Path) -> None:
     assert read_image(path).shape == (4, 6, 3)
 
 
+@pytest.mark.parametrize(("count", "dtype"), [(3, "uint16"), (5, "uint8"), (2, "uint8")])
+def test_a_tiff_of_other_bands_is_not_told_to_be_no_picture(
+    tmp_path: Path, count: int, dtype: str
+) -> None:
+    import rasterio
+
+    path = tmp_path / "bands.tif"
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(path, "w", height=3, width=4, count=count, dtype=dtype) as file,
+    ):
+        file.write(np.ones((count, 3, 4), dtype))
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"bands.tif: .* bands are not RGB or grey with 8 bits"):
+            read(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone.jpg: there is no such file"):
         read_image(tmp_path / "gone.jpg")

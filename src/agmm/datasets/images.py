@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from agmm.errors import DataError, TooLargeError
 from agmm.shapes import ImageArray
@@ -123,10 +123,19 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, str(error)) from error
     except BROKEN_FILE as error:
-        raise DataError(
-            f"{path}: cannot be read as a picture ({error}). It may be truncated, or not JPEG,"
-            " PNG, BMP, TIFF or WebP: copy it again, save it as one of these, or remove it."
-        ) from error
+        remedy = (
+            "It is a TIFF that is damaged, or whose bands are not RGB or grey with 8 bits (grey"
+            " also 16): copy it again, save it with such bands, or remove it."
+            if isinstance(error, UnidentifiedImageError) and _begins_as_tiff(path)
+            else "It may be truncated, or not JPEG, PNG, BMP, TIFF or WebP: copy it again, save it"
+            " as one of these, or remove it."
+        )
+        raise DataError(f"{path}: cannot be read as a picture ({error}). {remedy}") from error
+
+
+def _begins_as_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def upright(image: Image.Image) -> Image.Image:
