@@ -243,6 +243,19 @@ def test_forms_that_no_picture_has_are_told_once(
     (error,) = capsys.readouterr().err.splitlines()
     assert "no picture of the split 'train' has a label of the form points or blocks" in error
     assert "found: boxes, tags, dense" in error
+    assert f"as {boxed_data}/points/NAME.png or {boxed_data}/blocks/NAME.png." in error
+
+
+def test_labels_in_a_folder_of_another_name_are_told_where_they_belong(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data / "masks/train", data / "Scribbles")
+    (data / "boxes.csv").rename(data / "Boxes.csv")
+
+    assert main(["check", str(data), "--labels", "scribbles,boxes"]) == 1
+
+    error = capsys.readouterr().err
+    assert f"add the labels, as {data}/scribbles/NAME.png or {data}/boxes.csv." in error
 
 
 def test_labels_of_other_names_are_told_one_by_one(

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from agmm.datasets.beside import PNG_FOLDERS
 from agmm.datasets.check import Required, checked
 from agmm.datasets.mapping import mapped, read_mapping
 from agmm.datasets.reader import read_dataset
@@ -50,6 +51,14 @@ def check_forms(option: str, forms: Sequence[str]) -> None:
         )
 
 
+_PLACES: dict[str, str] = {
+    **{form: f"{folder}/NAME.png" for form, folder in PNG_FOLDERS.items()},
+    "boxes": "boxes.csv",
+    "tags": "tags.csv",
+}
+"""Where labels of a form may lie in any layout."""
+
+
 def check_needs(dataset: Dataset, required: Required) -> None:
     """Make sure that each split has some of the forms that it is needed for.
 
@@ -67,10 +76,11 @@ def check_needs(dataset: Dataset, required: Required) -> None:
         there = {form for record in dataset.split(split) for form in record.labels}
         if forms and not set(forms) & (there | unmatched):
             told = ", ".join(form for form in FORMS if form in there)
+            places = " or ".join(str(dataset.root / _PLACES[form]) for form in forms)
             raise DataError(
                 f"{dataset.root}: no picture of the split {split!r} has a label of the form"
                 f" {' or '.join(forms)}; found: {told or 'no labels'}. Name a form that is there or"
-                " another split, or add the labels."
+                f" another split, or add the labels, as {places}."
             )
 
 
