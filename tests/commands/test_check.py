@@ -258,6 +258,16 @@ def test_labels_in_a_folder_of_another_name_are_told_where_they_belong(
     assert f"add the labels, as {data}/scribbles/NAME.png or {data}/boxes.csv." in error
 
 
+def test_a_missing_val_is_a_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "images/val").rename(data / "images/vali")
+    (data / "masks/val").rename(data / "masks/vali")
+
+    assert main(["check", str(data), "--labels", "boxes"]) == 0
+
+    told = "warning: there is no split val, so that a training scores nothing"
+    assert told in capsys.readouterr().out
+
+
 def test_labels_of_other_names_are_told_one_by_one(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,8 @@ def warnings_of(dataset: Dataset, report: Report) -> list[str]:
         found.append(f"{unused}. {_FORGOTTEN[dataset.unused_as]}")
     if "train" not in dataset.splits:
         found.append("there is no split train, so that nothing can be trained")
+    elif "val" not in dataset.splits:
+        found.append("there is no split val, so that a training scores nothing")
     if "val" in dataset.splits and "dense" not in report.counts["val"]:
         found.append("val: has no dense masks, so that a training scores nothing")
     return found
