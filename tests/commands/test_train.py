@@ -269,6 +269,17 @@ def test_a_training_on_a_gpu_that_is_not_there_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_batch_that_the_network_cannot_train_on_leaves_no_folder(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path / "run", decoder="deeplabv3plus", batch_size=1)
+
+    with pytest.raises(ConfigError, match=r"at least 2 images per device.*got 1.*--batch-size"):
+        command.train(config)
+
+    assert not (tmp_path / "run").exists()
+
+
 def test_more_processes_than_validation_pictures_are_refused(
     tiny_config: Config, tmp_path: Path
 ) -> None:

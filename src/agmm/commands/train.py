@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import copy
 import math
 import shutil
 import tempfile
@@ -25,7 +26,7 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
 from agmm.evaluation.calibration import Calibration
-from agmm.models.segmenter import build_segmenter
+from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
 from agmm.training.calibrating import measured_calibration
@@ -95,6 +96,8 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     model = build_segmenter(
         config.decoder, config.encoder, config.encoder_weights, k, seed=config.seed
     )
+    if config.batch_size == 1:
+        _check_batch(model, config.crop)
     objective = build_objective(
         config.method,
         k,
@@ -134,6 +137,12 @@ def _check_shares(config: TrainConfig, num_val: int) -> None:
             f"--devices {config.devices}: expected at most one process for each picture of val, of"
             f" which there are {num_val}, got {processes}; give fewer, or add pictures to val"
         )
+
+
+@torch.no_grad()
+def _check_batch(model: Segmenter, crop: tuple[int, int]) -> None:
+    """Make sure that a network can train on one picture, before a run folder is made for it."""
+    copy.deepcopy(model).train()(torch.zeros(1, 3, *crop))
 
 
 def _device(config: TrainConfig) -> torch.device:
