@@ -146,7 +146,14 @@ def test_masks_may_lie_beside_pictures_of_another_kind(touch: Touch, tmp_path: P
     assert mask_paths(tmp_path / "in", tmp_path / "in") == {picture: tmp_path / "in/a.png"}
 
 
-@pytest.mark.parametrize("name", ["in/notes.txt", "other/a.png"])
+def test_a_folder_that_is_not_there_is_told_so(touch: Touch, tmp_path: Path) -> None:
+    touch("other/a.png")
+
+    with pytest.raises(DataError, match=r"in: there is no such file or folder. Correct the path"):
+        mask_paths(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["in/notes.txt", "in/.other/a.png"])
 def test_no_picture_at_all_is_refused(touch: Touch, tmp_path: Path, name: str) -> None:
     touch(name)
 

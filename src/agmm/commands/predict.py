@@ -194,6 +194,8 @@ def mask_paths(images: Path, out: Path) -> dict[Path, Path]:
         DataError: If there is no picture, a mask would overwrite a file, two pictures would get
             the same mask, or a link leads to a folder above it.
     """
+    if not images.exists():
+        raise DataError(f"{images}: there is no such file or folder. Correct the path.")
     if images.is_file():
         found = {images: out / f"{images.stem}.png"}
     else:
