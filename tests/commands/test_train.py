@@ -56,6 +56,21 @@ def test_precedence(asked: Config, tmp_path: Path) -> None:
         assert result.weight_decay == default.weight_decay  # before the default
 
 
+def test_the_next_commands_can_be_copied(
+    asked: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "first run"
+    asked("--out", str(run))
+    assert capsys.readouterr().err == f"agmm predict '{run}' PICTURES --out masks\n"
+
+    run.mkdir()
+    (run / "metrics.json").touch()
+    asked("--out", str(run))
+    assert capsys.readouterr().err == (
+        f"agmm evaluate '{run}' data\nagmm predict '{run}' PICTURES --out masks\n"
+    )
+
+
 def test_options_of_the_objective_are_merged(asked: Config, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("objective: {mutual: 0.5, separation: 0.1}\n")

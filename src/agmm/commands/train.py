@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import copy
 import math
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -308,5 +309,7 @@ def main(name: str, arguments: Sequence[str]) -> None:
         raise ConfigError("recipe: a config file cannot name one; give --recipe to the command")
     console = Console(stderr=True, quiet=not is_main_process())
     run = train(from_plain(values), console)
-    console.print(f"agmm evaluate {run.path} {run.config.data}", markup=False, soft_wrap=True)
-    console.print(f"agmm predict {run.path} PICTURES --out masks", markup=False, soft_wrap=True)
+    folder, data = shlex.quote(str(run.path)), shlex.quote(str(run.config.data))
+    if (run.path / "metrics.json").is_file():  # else there is nothing to score on
+        console.print(f"agmm evaluate {folder} {data}", markup=False, soft_wrap=True)
+    console.print(f"agmm predict {folder} PICTURES --out masks", markup=False, soft_wrap=True)
