@@ -223,6 +223,15 @@ def test_no_map_is_background_or_nothing() -> None:
     assert (cam_seeds(nothing, [], None) == 255).all()
 
 
+@pytest.mark.parametrize("background", [0, None])
+def test_maps_that_are_nowhere_above_0_say_nothing(background: int | None) -> None:
+    """The classes are in the picture, so that it is not all background."""
+    assert (cam_seeds(torch.zeros(2, 2, 3), [3, 7], background) == 255).all()
+    one = torch.zeros(2, 2, 3)
+    one[1, 0, 0] = 1
+    assert (cam_seeds(one, [3, 7], background) == 7).sum() == 1
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 4),

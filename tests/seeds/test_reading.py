@@ -87,6 +87,18 @@ def test_without_a_background_class_low_is_unlabelled(tmp_path: Path, image: Pat
     assert seeds.tolist() == [[255, 255, 255, 0, 0, 0]] * 4
 
 
+def test_maps_that_are_nowhere_above_0_are_of_classes_that_are_not_there_or_not_found(
+    tmp_path: Path, image: Path
+) -> None:
+    """An npy has a map for every class; an npz names those that are in the picture."""
+    nothing = np.zeros((3, 4, 6), np.float32)
+    np.save(tmp_path / "seeds.npy", nothing)
+    np.savez(tmp_path / "seeds.npz", maps=nothing[:1], classes=np.array([2]))
+
+    assert (read_seeds(tmp_path / "seeds.npy", image, CLASSES, CAM) == 0).all()
+    assert (read_seeds(tmp_path / "seeds.npz", image, CLASSES, CAM) == 255).all()
+
+
 def test_maps_of_some_classes_at_another_resolution(tmp_path: Path, image: Path) -> None:
     maps = np.stack([halves(0, 1, (40, 60)), halves(1, 0, (40, 60))]).astype(np.float16)
     np.savez(tmp_path / "seeds.npz", maps=maps, classes=np.array([2, 1], np.uint8))

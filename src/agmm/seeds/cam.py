@@ -182,7 +182,8 @@ def cam_seeds(
         margin: and unlabelled if the second class comes closer to the strongest than this.
 
     Returns:
-        (H, W), 255 = unlabelled. Without a map all is background.
+        (H, W), 255 = unlabelled. Without a class all is background. Where there are classes, but
+        no map is above 0 anywhere, nothing is labelled: they may be anywhere.
 
     Raises:
         InputError: The numbers of maps and classes differ.
@@ -194,6 +195,8 @@ def cam_seeds(
     """
     best, index, second = strongest_maps(maps, classes)
     seeds = np.full(best.shape, IGNORE_INDEX, np.uint8)
+    if len(classes) and not best.any():
+        return seeds
     if background is not None:
         seeds[best <= background_below] = background
     if len(classes):

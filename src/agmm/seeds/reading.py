@@ -67,7 +67,8 @@ def read_seeds(path: Path, image: Path, classes: Classes, cam: CamConfig) -> Mas
     ``.npy`` holds one map for each class, (K, h, w); ``.npz`` holds ``maps`` (n, h, w) and
     ``classes`` (n,), the index of each. Maps are floats from 0 to 1 at any resolution; they are
     resized to the picture and go through `agmm.seeds.cam.cam_seeds`. A map of the background is
-    not used: background is where all other maps are low.
+    not used: background is where all other maps are low. A class of a ``.npy`` whose map is
+    nowhere above 0 counts as not in the picture; one of a ``.npz`` as there, but not found.
 
     Args:
         path: The file; its suffix says what it is.
@@ -114,7 +115,8 @@ def read_maps(
         classes: The data set's classes.
 
     Returns:
-        Maps from 0 to 1, without the background's, and the class of each.
+        Maps from 0 to 1, without the background's and, of an npy, those that are nowhere above 0;
+        and the class of each.
 
     Raises:
         DataError: The file is missing, damaged, or has a value that cannot be.
@@ -128,7 +130,9 @@ def read_maps(
         ([[[0.5, 0.5]]], [1])
     """
     small, labels = _checked_maps(path, len(classes))
-    kept = [row for row, label in enumerate(labels) if label != classes.background]
+    # An npy has a map for every class of the data set, also for those that are not there.
+    there = [path.suffix != ".npy" or bool(plane.any()) for plane in small]
+    kept = [row for row, k in enumerate(labels) if k != classes.background and there[row]]
     if not kept:
         return torch.zeros(0, *size), []
     maps = interpolate(torch.from_numpy(small[kept])[None], size, mode="bilinear", antialias=True)
