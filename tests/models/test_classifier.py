@@ -74,6 +74,25 @@ def test_padding_does_not_count(resnet: Classifier) -> None:
         torch.testing.assert_close(resnet(images, valid)[0], expected)
 
 
+def test_padding_does_not_count_where_the_last_cells_reach_beyond_the_image(
+    resnet: Classifier,
+) -> None:
+    """Against a slow loop over the cells; the last ones have 4 of 16 rows and 3 of 16 columns."""
+    images, valid = torch.randn(2, 3, 36, 51), torch.zeros(2, 36, 51, dtype=torch.bool)
+    valid[0, :32, :40] = True
+    valid[1, 20:, 16:] = True
+    with torch.no_grad():
+        maps = resnet.maps(images)
+        sums, weights = torch.zeros(2, 3), torch.zeros(2, 1)
+        for row in range(3):
+            for column in range(4):
+                inside = valid[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+                weight = inside.float().mean((1, 2))[:, None]
+                sums += weight * maps[:, :, row, column]
+                weights += weight
+        torch.testing.assert_close(resnet(images, valid), sums / weights)
+
+
 def test_without_a_valid_pixel_all_count(resnet: Classifier) -> None:
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():

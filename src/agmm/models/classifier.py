@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import avg_pool2d, pad
 
 from agmm.errors import ConfigError, InputError, WeightsError
 from agmm.models.weights import WeightsReport, fill, load_encoder_weights, read_tensors
@@ -80,7 +80,8 @@ class Classifier(nn.Module):
         maps = self.maps(images)
         if valid is None:
             return maps.mean((2, 3))
-        share = interpolate(valid[:, None].to(maps.dtype), maps.shape[2:], mode="area")
+        # The last cells may reach beyond the image: only their pixels inside of it are looked at.
+        share = avg_pool2d(valid[:, None].to(maps.dtype), self.stride, ceil_mode=True)
         empty = (share == 0).all(dim=2, keepdim=True).all(dim=3, keepdim=True)
         share = share + empty
         return (maps * share).sum((2, 3)) / share.sum((2, 3))
