@@ -159,6 +159,11 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         build_classifier("resnet10t", str(tmp_path), num_classes=3)
 
 
+def test_an_encoder_may_be_named_as_the_segmenter_takes_it(resnet: Classifier) -> None:
+    named = build_classifier("tu-resnet10t", "none", num_classes=3)
+    assert torch.equal(named.head.weight, resnet.head.weight)
+
+
 def test_an_unknown_encoder() -> None:
     with pytest.raises(ConfigError, match=r"timm has no 'mit_b0'"):
         build_classifier("mit_b0", "none", num_classes=3)

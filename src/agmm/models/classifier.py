@@ -145,7 +145,8 @@ def build_classifier(
 
     Args:
         encoder: A network of timm, for example ``mobilenetv2_100`` or
-            ``vit_small_patch14_dinov2.lvd142m``.
+            ``vit_small_patch14_dinov2.lvd142m``; also with the ``tu-`` in front that
+            segmentation-models-pytorch gives it.
         encoder_weights: ``"imagenet"``, ``"none"``, the path of a weights file, or the folder of an
             earlier run of ``agmm train`` or of a classifier, whose encoder is taken.
         num_classes: Number of classes K, at least 1.
@@ -169,6 +170,7 @@ def build_classifier(
 
     if num_classes < 1:
         raise ConfigError(f"num_classes: expected at least 1, got {num_classes}")
+    encoder = encoder.removeprefix("tu-")
     if not timm.is_model(encoder):
         raise ConfigError(
             f"--classifier.encoder: timm has no {encoder!r}, and the classifier of the tags needs "
