@@ -1,8 +1,10 @@
 """The Lightning task by itself."""
 
 import inspect
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from agmm.commands.train import train
 from agmm.config import METHODS, Method, TrainConfig
-from agmm.data.dataset import Sample
+from agmm.data.dataset import Sample, view_seed
 from agmm.mixture import Need, ObjectiveOutput
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.objectives import build_objective
@@ -31,6 +33,17 @@ MakeConfig = Callable[..., TrainConfig]
 @pytest.fixture
 def network() -> Segmenter:
     return build_segmenter("fpn", "mobilenetv3_small_050", "none", 3)
+
+
+@pytest.fixture
+def batch() -> Sample:
+    """Two pictures of the first of three classes."""
+    return {
+        "image": torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+        "seeds": torch.zeros(2, 64, 64, dtype=torch.int64),
+        "candidates": torch.ones(2, 3, dtype=torch.bool),
+        "valid": torch.ones(2, 64, 64, dtype=torch.bool),
+    }
 
 
 def test_every_parameter_is_in_one_group(
@@ -119,6 +132,26 @@ def test_of_the_averaged_network_only_the_norms_train(
     assert seen == [(True, True, True)] * 4
 
 
+def test_every_batch_of_every_process_has_dropout_of_its_own(
+    network: Segmenter, tiny_config: MakeConfig, tmp_path: Path, batch: Sample
+) -> None:
+    """Two steps of two batches each in three processes; one process draws as it always has."""
+    task = SegmentationTask(network, nn.Identity(), tiny_config(tmp_path), max_steps=2)
+
+    def drawn(step: int, batch_idx: int, rank: int, world_size: int) -> float:
+        trainer = SimpleNamespace(global_step=step, global_rank=rank, world_size=world_size)
+        task.trainer = trainer  # type: ignore[assignment]
+        with torch.random.fork_rng(devices=[]):
+            task.on_train_batch_start(batch, batch_idx)
+            return torch.rand((), dtype=torch.float64).item()
+
+    several = [drawn(s, b, r, 3) for s, b, r in itertools.product(range(2), range(2), range(3))]
+    assert len(set(several)) == 12
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(view_seed(task.config.seed, 1) + 1)
+        assert drawn(1, 1, 0, 1) == torch.rand((), dtype=torch.float64).item()
+
+
 def test_a_teacher_of_the_same_weights_says_what_the_network_says(
     network: Segmenter, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -189,16 +222,10 @@ def test_an_encoder_with_a_rate_moves(
 
 
 def test_a_frozen_encoder_takes_less_memory(
-    encoder_file: Path, tiny_config: MakeConfig, tmp_path: Path
+    encoder_file: Path, tiny_config: MakeConfig, tmp_path: Path, batch: Sample
 ) -> None:
     """Bytes that autograd keeps for the backward pass, weights not counted."""
     kept = {}
-    batch: Sample = {
-        "image": torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
-        "seeds": torch.zeros(2, 64, 64, dtype=torch.int64),
-        "candidates": torch.ones(2, 3, dtype=torch.bool),
-        "valid": torch.ones(2, 64, 64, dtype=torch.bool),
-    }
     for factor in (0.0, 0.1):
         model = build_segmenter("fpn", "mobilenetv3_small_050", str(encoder_file), 3)
         objective = build_objective("agmm", 3, model.feature_channels, {})

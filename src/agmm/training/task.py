@@ -57,9 +57,13 @@ class SegmentationTask(L.LightningModule):
         self.train()  # Lightning trains in the modes that it finds
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Seed dropout by the step, so that a continued training draws what it would have."""
+        """Seed dropout by the step, so that a continued training draws what it would have.
+
+        Every batch of a step has a seed of its own, also those of other processes.
+        """
         del batch
-        torch.manual_seed(view_seed(self.config.seed, self.global_step) + batch_idx)
+        number = batch_idx * self.trainer.world_size + self.global_rank
+        torch.manual_seed(view_seed(self.config.seed, self.global_step) + number)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Loss of one batch; every term is logged by its name, as the mean over all processes."""
