@@ -181,10 +181,13 @@ def test_an_unknown_option_is_refused_with_those_that_there_are(
         ("agmm", "components", 1.5),
         ("agmm", "mutual", "much"),
         ("agmm", "centres", 1.0),
+        ("agmm", "coherence", True),
+        ("agmm", "components", True),
+        ("gated-crf", "weight", False),
     ],
 )
 def test_an_unusable_value_is_refused_by_the_name_of_its_option(
-    method: Method, option: str, value: float | str
+    method: Method, option: str, value: float | bool | str
 ) -> None:
     with pytest.raises(ConfigError, match=rf"\b{option}: expected .*, got {value}"):
         build_objective(method, CLASSES, CHANNELS, {option: value})

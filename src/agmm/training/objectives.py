@@ -83,6 +83,7 @@ def _cast(name: str, value: float | bool | str, kind: Any) -> Any:
         kind, "a finite number"
     )
     is_number = kind is not str and not isinstance(value, str) and math.isfinite(value)
-    if not is_number or kind(value) != value:
+    is_flag = isinstance(value, bool) and kind is not bool  # Python takes true for 1
+    if not is_number or is_flag or kind(value) != value:
         raise ConfigError(f"--objective.{name}: expected {expected}, got {value}")
     return kind(value)
