@@ -83,12 +83,14 @@ class Grid(NamedTuple):
     def seeds(self, cell: Cell) -> list[Path]:
         """The folder of seeds that another run has made for it, if it needs any.
 
-        Folders that all runs were given (``--set "seeds=[FOLDER]"``) come first.
+        Folders that all such runs were given (``--set "seeds=[FOLDER]"``) come first.
         """
+        maker = seed_maker(cell)
+        if maker is None:
+            return []
         if given := self.base.get("seeds"):
             return [Path(folder) for folder in given]
-        maker = seed_maker(cell)
-        if maker is None or maker.run == cell.run:
+        if maker.run == cell.run:
             return []
         return [self.out / maker.run / SEEDS / maker.labels]
 

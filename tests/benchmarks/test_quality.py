@@ -302,6 +302,8 @@ def test_seeds_may_be_given_to_all_runs(quality: Any, tiny_data: Path, tmp_path:
     for seed in (0, 1):
         cell = quality.Cell("tags", "agmm", {}, seed)
         assert list(grid.config(cell).seeds) == [folder]
+    for labels in ("points", "dense"):  # they have no use for any, and agmm train refuses them
+        assert grid.config(quality.Cell(labels, "agmm", {}, 0)).seeds == ()
 
 
 def test_the_grid_has_the_rows_of_the_tables(quality: Any) -> None:

@@ -291,7 +291,14 @@ def test_a_batch_that_the_network_cannot_train_on_leaves_no_folder(
 
     with pytest.raises(ConfigError, match=r"at least 2 images per device.*got 1.*--batch-size"):
         command.train(config)
+    assert not (tmp_path / "run").exists()
 
+
+def test_seeds_that_would_not_be_used_are_refused_before_anything_is_written(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"^--seeds: .* got scribbles"):
+        command.train(tiny_config(tmp_path / "run", seeds=(tmp_path,)))
     assert not (tmp_path / "run").exists()
 
 

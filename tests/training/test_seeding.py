@@ -10,19 +10,20 @@ import pytest
 import torch
 from rich.console import Console
 
-from agmm.config import CamConfig, ClassifierConfig, TrainConfig
+from agmm.config import CamConfig, ClassifierConfig, PseudoConfig, TrainConfig
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.classes import Classes
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Record
-from agmm.errors import DataError
+from agmm.errors import ConfigError, DataError
 from agmm.evaluation.label_quality import label_quality
 from agmm.labels.annotations import Boxes
 from agmm.labels.boxes import covered
+from agmm.labels.forms import Form
 from agmm.models.classifier import Classifier, build_classifier
 from agmm.seeds.cam import activation_maps
 from agmm.seeds.grabcut import grabcut_seeds
-from agmm.training.seeding import seeded_form, with_seeds
+from agmm.training.seeding import check_given, seeded_form, with_seeds
 
 QUIET = Console(quiet=True)
 STAGES = "agmm.training.seeding"
@@ -268,3 +269,29 @@ def test_a_missing_or_broken_file_of_another_tool_is_named_before_the_training(
     (tmp_path / "a.npy").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"a\.npy: cannot be read"):
         seeded(asked, records, classes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "source", "message"),
+    [
+        (("points", "dense"), None, "expected tags or boxes, .* got points,dense"),
+        (("tags",), "runs/first", "expected none with --labels pseudo:runs/first"),
+    ],
+)
+def test_seeds_that_nothing_would_be_trained_from_are_refused(
+    config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    labels: tuple[Form, ...],
+    source: str | None,
+    message: str,
+) -> None:
+    pseudo = PseudoConfig(source=None if source is None else Path(source))
+    with pytest.raises(ConfigError, match=f"^--seeds: {message}"):
+        check_given(config(*labels, seeds=(tmp_path,), pseudo=pseudo))
+
+
+def test_seeds_of_tags_beside_other_labels_are_taken_and_so_are_none(
+    config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    for asked in (config("points", "tags", seeds=(tmp_path,)), config("points")):
+        check_given(asked)

@@ -46,7 +46,7 @@ from agmm.training.run import (
     reached_step,
     write_json,
 )
-from agmm.training.seeding import SEEDS
+from agmm.training.seeding import SEEDS, check_given
 
 EXAMPLES = """
 agmm train photos --labels scribbles --out runs/first
@@ -83,6 +83,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     console = console or Console(stderr=True, quiet=not is_main_process())
     check_devices(config.accelerator, config.devices)
     config = with_source(with_full_paths(config))
+    check_given(config)
     if is_main_process():
         check_run_folder(config)
     dataset = _open(config, console)

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 from agmm.config import CamConfig, GrabCutConfig, TrainConfig
 from agmm.datasets.classes import Classes
 from agmm.datasets.records import Record
+from agmm.errors import ConfigError
 from agmm.labels.annotations import Annotation, Boxes, Tags
 from agmm.labels.forms import Form
 from agmm.models.classifier import Classifier
@@ -43,6 +44,27 @@ SEEDS = "seeds"
 
 Classify = Callable[[Sequence[Record]], Classifier]
 """From the tagged records to the classifier of their tags."""
+
+
+def check_given(config: TrainConfig) -> None:
+    """Make sure that seeds which the user gives are trained from.
+
+    Raises:
+        ConfigError: There are neither tags nor boxes that would have seeds, or pseudo labels are
+            taken in their place.
+    """
+    if not config.seeds:
+        return
+    if config.pseudo.source is not None:
+        raise ConfigError(
+            f"--seeds: expected none with --labels pseudo:{config.pseudo.source}, which takes the"
+            " pseudo labels in place of seeds; leave out one of the two"
+        )
+    if not set(SEED_FORMS) & set(config.labels):
+        raise ConfigError(
+            f"--seeds: expected tags or boxes, whose seeds they are, among --labels, got"
+            f" {','.join(config.labels)}; add one of them, or leave out --seeds"
+        )
 
 
 def with_seeds(
