@@ -100,6 +100,13 @@ def test_the_smallest_and_largest_values_are_accepted() -> None:
     assert {name: getattr(result, name) for name in values} == values
 
 
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize("labels", ["points", 5])
+def test_labels_that_are_no_tuple_are_told_as_they_were_given(labels: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^labels: expected a tuple .*, got {labels!r}$"):
+        config(labels=labels)
+
+
 @pytest.mark.parametrize("labels", [("points",), ("dense", "points")])
 def test_the_method_dense_refuses_sparse_labels(labels: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"^method: dense .* got labels .*points"):

@@ -177,6 +177,10 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.labels, tuple | list):
+            raise ConfigError(
+                f"labels: expected a tuple of forms such as ('points',), got {self.labels!r}"
+            )
         if not self.labels and self.pseudo.source is None:
             raise ConfigError(f"labels: expected at least one of {', '.join(FORMS)}, got none")
         labels: Any = self.labels
