@@ -1,5 +1,6 @@
 """Seeds are made once, whatever happens in between, and made again when something changed."""
 
+import errno
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -311,6 +312,17 @@ def test_an_error_names_the_picture_once(records: list[Record], tmp_path: Path) 
     with pytest.raises(DataError) as caught:
         run(records, tmp_path / "seeds", Stage())
     assert str(caught.value).startswith(f"{records[2].image}: cannot be read as a picture")
+
+
+def test_a_full_disk_is_not_blamed_on_the_picture(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("agmm.seeds.store.write_index_mask", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(records, tmp_path / "seeds", Stage())
 
 
 def test_seeds_of_another_size_are_a_mistake_of_the_stage(

@@ -106,6 +106,7 @@ def make_seeds(
     Raises:
         DataError: A picture whose seeds could not be made; the message names it. Seeds that were
             made before stay.
+        OSError: Seeds could not be written, as on a full disk.
 
     Example:
         >>> import tempfile
@@ -230,7 +231,6 @@ def _ensure(
         image = read_image(record.image)
         seeds = make(image, labels, guesses)
         assert seeds.mask.shape == image.shape[:2], f"seeds of {seeds.mask.shape} pixels"
-        _write(folder, record, seeds, classes, key)
     except Exception as error:
         if isinstance(error, DataError) and str(record.image) in str(error):
             raise
@@ -238,6 +238,7 @@ def _ensure(
             f"{record.image}: its seeds could not be made ({type(error).__name__}: {error})."
             " Correct the picture or its labels, or leave it out."
         ) from error
+    _write(folder, record, seeds, classes, key)  # a full disk is no fault of the picture
     return "made"
 
 
