@@ -175,6 +175,16 @@ def test_batch_norm_over_one_pooled_image_is_named(
     assert network.eval()(pictures(64, 64, count=1)).logits.shape == (1, NUM_CLASSES, 64, 64)
 
 
+def test_batch_norm_over_one_crop_of_one_cell_is_named(
+    built: Callable[[str, str], Segmenter],
+) -> None:
+    """The encoder's last stage has one cell of 32 pixels, whatever the decoder."""
+    network = copy.deepcopy(built("fpn", "resnet18")).train()
+    with pytest.raises(ConfigError, match=r"each image is a single cell; .* --crop above 32"):
+        network(pictures(32, 32, count=1))
+    assert network(pictures(33, 32, count=1)).logits.shape == (1, NUM_CLASSES, 33, 32)
+
+
 def test_other_value_errors_are_not_swallowed(built: Callable[[str, str], Segmenter]) -> None:
     network = copy.deepcopy(built("fpn", "mobilenetv2_100"))
 

@@ -135,8 +135,9 @@ class Segmenter(nn.Module):
                 raise
             raise ConfigError(
                 f"batch size: expected at least 2 images per device for training, got "
-                f"{len(images)}: this network normalises over the batch after pooling the whole "
-                f"image; raise --batch-size, or choose the decoder fpn or segformer"
+                f"{len(images)}: this network normalises over the batch where each image is a "
+                f"single cell; raise --batch-size, or choose the decoder fpn or segformer and a "
+                f"--crop above 32"
             ) from error
         return decoded
 
