@@ -30,10 +30,10 @@ from torch import nn
 from agmm.datasets.classes import Classes, voc_colors
 from agmm.datasets.mask_rows import written_in_rows
 from agmm.datasets.windows import opened_rows, whole_picture
+from agmm.files import write_text
 from agmm.inference.predict import predict_classes, predict_probabilities
 from agmm.models.segmenter import Segmenter, SegmenterOutput, build_segmenter
 from agmm.training.hardware import cpu_name
-from agmm.training.run import write_text
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
 KEY = ("about", "picture", "encoder", "tile", "batch")

@@ -39,10 +39,10 @@ from agmm.data.dataset import TrainingViews, supervise
 from agmm.data.transforms import Seeds, Valid, normalise
 from agmm.datasets.images import read_image
 from agmm.datasets.reader import read_dataset
+from agmm.files import write_text
 from agmm.models.segmenter import build_segmenter
 from agmm.training.fit import training_views
 from agmm.training.hardware import cpu_name
-from agmm.training.run import write_text
 
 RESULTS = Path(__file__).parent / "results" / "loading.json"
 STEPS = {

@@ -23,16 +23,18 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from agmm.commands.common import dataset_for, usable_dataset
+from agmm.commands.common import usable_dataset
+from agmm.commands.runs import dataset_for
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.images import read_image
 from agmm.datasets.records import Record
 from agmm.evaluation.label_quality import PseudoLabelQuality, pseudo_label_quality
+from agmm.files import write_text
 from agmm.inference.predict import predict_probabilities
 from agmm.mixture import pseudo_labels
 from agmm.training.labelling import label_record
 from agmm.training.pseudo import with_seeds_of
-from agmm.training.run import Run, load_run, write_text
+from agmm.training.run import Run, load_run
 
 Way = tuple[str, Tensor, Tensor]
 """Name, labels ``H W`` and their confidence."""

@@ -30,7 +30,8 @@ import yaml
 from accuracy_tables import all_tables
 
 from agmm.config import TrainConfig, as_plain, from_plain, read_config, read_yaml, recipe_path
-from agmm.training.run import FREE_TO_CHANGE, write_text
+from agmm.files import write_text
+from agmm.training.run import FREE_TO_CHANGE
 from agmm.training.seeding import SEED_FORMS, SEEDS
 
 RESULTS = Path(__file__).parent / "results"

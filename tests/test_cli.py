@@ -36,6 +36,24 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert done.stdout.startswith("usage: agmm ")
 
 
+@pytest.mark.parametrize("name", ["check", "simulate"])
+def test_what_needs_no_network_does_not_wait_for_torch(name: str) -> None:
+    program = (
+        f"import sys, agmm.commands.{name}; "
+        "print({'torch', 'torchvision', 'lightning', 'timm'} & set(sys.modules))"
+    )
+
+    done = run_python("-c", program)
+
+    assert (done.returncode, done.stdout) == (0, "set()\n")
+
+
+def test_the_module_is_the_command() -> None:
+    done = run_python("-m", "agmm", "--version")
+
+    assert (done.returncode, done.stdout) == (0, f"agmm {agmm.__version__}\n")
+
+
 @pytest.mark.parametrize(
     "name", ["config.PseudoConfig", "errors.InputError", "mixture.AGMM2023Loss"]
 )

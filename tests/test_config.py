@@ -39,15 +39,6 @@ CHOICES = ("format", "method", "optimizer", "precision", "accelerator")
 
 
 @pytest.mark.usefixtures("without_type_checks")
-def test_labels_that_are_one_word_are_told_to_be_no_tuple() -> None:
-    with pytest.raises(ConfigError) as caught:
-        config(labels="scribbles")
-
-    told = "labels: expected a tuple such as ('points', 'blocks'), got 'scribbles'"
-    assert str(caught.value) == told
-
-
-@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -1,9 +1,11 @@
 """Writing files so that a reader never meets half of one."""
 
 import contextlib
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -35,3 +37,14 @@ def written_atomically(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, or none of it."""
+    with written_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a mapping as indented JSON; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from agmm.commands.common import pick_device, same_classes, tracked, usable_dataset
+from agmm.commands.common import tracked, usable_dataset
+from agmm.commands.runs import pick_device, same_classes
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
 from agmm.training.run import load_run

@@ -166,7 +166,7 @@ def test_killed_between_its_two_files_a_picture_is_made_again(
     run(records, tmp_path / "straight", Stage())
     with monkeypatch.context() as patch:
         patch.setattr("agmm.seeds.store.write_index_mask", lambda *_, **__: 1 / 0)
-        with pytest.raises(DataError, match="ZeroDivisionError"):
+        with pytest.raises(ZeroDivisionError):
             run(records, tmp_path / "seeds", Stage())
     assert set(contents(tmp_path / "seeds")) == {"maps/a.npz"}
 

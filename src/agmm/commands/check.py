@@ -15,9 +15,9 @@ from agmm.datasets.check import Report, faults_told
 from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
+from agmm.files import write_json
 from agmm.labels.forms import FORMS, Form
-from agmm.training.progress import progress_bar
-from agmm.training.run import write_json
+from agmm.progress import progress_bar
 
 EXAMPLES = """
 agmm check photos

@@ -5,20 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from rich.console import Console
 from rich.progress import track
 
 from agmm.datasets.beside import PNG_FOLDERS
 from agmm.datasets.check import Required, checked
-from agmm.datasets.mapping import mapped, read_mapping
-from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Unused
 from agmm.datasets.text import counted
 from agmm.errors import ConfigError, DataError
 from agmm.labels.forms import FORMS, Form
-from agmm.training.progress import progress_bar
-from agmm.training.run import MAPPING, Run
+from agmm.progress import progress_bar
 
 T = TypeVar("T")
 
@@ -82,54 +78,6 @@ def check_needs(dataset: Dataset, required: Required) -> None:
                 f" {' or '.join(forms)}; found: {told or 'no labels'}. Name a form that is there or"
                 f" another split, or add the labels, as {places}."
             )
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the first GPU where there is one, else the CPU.
-
-    Raises:
-        ConfigError: If torch knows no such device, or cannot use it here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"--device: cannot use {name!r} here ({error}); give auto or cpu"
-        ) from error
-
-
-def dataset_for(run: Run, data: Path | str, *, format: str, mapping: Path | None) -> Dataset:  # noqa: A002
-    """List a data set with the classes of a run: mapped as its training data were.
-
-    Args:
-        run: The run. Its mapping is left out where the data set has the classes of the run already.
-        data: Folder of the data set.
-        format: Layout of the data set.
-        mapping: A mapping file to take instead of the run's.
-
-    Raises:
-        DataError: If the data set or the mapping cannot be read, or do not fit each other.
-    """
-    listed = read_dataset(data, format=format, mapping=mapping)
-    stored = run.path / MAPPING
-    if mapping is None and stored.is_file() and listed.classes.names != run.classes.names:
-        return mapped(listed, read_mapping(stored))
-    return listed
-
-
-def same_classes(run: Run, names: Sequence[str], data: Path | str) -> None:
-    """Make sure that a data set has the classes of a run, in their order.
-
-    Raises:
-        ConfigError: If it does not.
-    """
-    if tuple(names) != run.classes.names:
-        raise ConfigError(
-            f"{data}: has the classes {', '.join(names)}, but {run.path} was trained with "
-            f"{', '.join(run.classes.names)}; give a data set with the same classes.txt"
-        )
 
 
 def empty_labels(names: Sequence[str]) -> str:

@@ -9,22 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agmm.commands.common import (
-    check_target,
-    dataset_for,
-    pick_device,
-    same_classes,
-    tracked,
-    usable_dataset,
-)
+from agmm.commands.common import check_target, tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
+from agmm.commands.runs import dataset_for, pick_device, same_classes
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import WholePictures
 from agmm.datasets.classes import read_classes
 from agmm.datasets.records import Record
 from agmm.evaluation.confusion import Scores, confusion_matrix, scores
+from agmm.files import write_json
 from agmm.inference.predict import check_options, predict_mask
-from agmm.training.run import Run, load_run, write_json
+from agmm.training.run import Run, load_run
 
 EXAMPLES = """
 agmm evaluate runs/first photos

@@ -10,16 +10,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from agmm.commands.common import (
-    dataset_for,
-    keep_existing,
-    pick_device,
-    same_classes,
-    tracked,
-    usable_dataset,
-)
+from agmm.commands.common import keep_existing, tracked, usable_dataset
 from agmm.commands.label_report import show
 from agmm.commands.parsing import build_parser, parse
+from agmm.commands.runs import dataset_for, pick_device, same_classes
 from agmm.config import Checkpoint, Format
 from agmm.data.dataset import dense_mask
 from agmm.datasets.classes import read_classes
@@ -27,14 +21,14 @@ from agmm.datasets.masks import write_index_mask
 from agmm.datasets.records import Record
 from agmm.errors import ConfigError, DataError
 from agmm.evaluation.label_quality import PseudoLabelQuality, pseudo_label_quality
-from agmm.files import written_atomically
+from agmm.files import write_json, written_atomically
 from agmm.inference.label import LabelledPicture
 from agmm.report.figures import write_png
 from agmm.report.reliability import draw_reliability
 from agmm.shapes import IGNORE_INDEX
 from agmm.training.labelling import ABOUT, label_record
 from agmm.training.pseudo import with_seeds_of
-from agmm.training.run import Run, load_run, write_json
+from agmm.training.run import Run, load_run
 from agmm.training.seeding import SEEDS
 
 EXAMPLES = """

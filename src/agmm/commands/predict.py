@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agmm.commands.common import keep_existing, pick_device
+from agmm.commands.common import keep_existing
 from agmm.commands.parsing import build_parser, parse
+from agmm.commands.runs import pick_device
 from agmm.config import Checkpoint
 from agmm.datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from agmm.datasets.listing import walk_files
@@ -19,8 +20,8 @@ from agmm.datasets.windows import opened_rows
 from agmm.errors import DataError, TooLargeError
 from agmm.files import written_atomically
 from agmm.inference.predict import predict_classes, predict_probabilities
+from agmm.progress import progress_bar
 from agmm.shapes import MaskArray
-from agmm.training.progress import progress_bar
 from agmm.training.run import Run, load_run
 
 EXAMPLES = """

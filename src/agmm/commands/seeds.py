@@ -10,8 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agmm.commands.common import dataset_for, pick_device, same_classes, tracked, usable_dataset
+from agmm.commands.common import tracked, usable_dataset
 from agmm.commands.parsing import build_parser, parse
+from agmm.commands.runs import dataset_for, pick_device, same_classes
 from agmm.config import Format
 from agmm.data.dataset import dense_mask
 from agmm.datasets.classes import Classes

@@ -17,9 +17,9 @@ from agmm.errors import ConfigError
 from agmm.labels.annotations import Annotation
 from agmm.labels.forms import Form
 from agmm.labels.protocol import Protocol
+from agmm.progress import progress_bar
 from agmm.report.figures import legend, panel, sheet, write_png
 from agmm.report.labels import draw_annotation
-from agmm.training.progress import progress_bar
 
 EXAMPLES = """
 agmm simulate photos --form scribbles --out photos-scribbles

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from agmm.commands.common import pick_device, training_needs, usable_dataset
+from agmm.commands.common import training_needs, usable_dataset
 from agmm.commands.evaluate import score
 from agmm.commands.parsing import build_parser, parse, recipe_words
+from agmm.commands.runs import pick_device
 from agmm.config import Checkpoint, TrainConfig, from_plain, with_full_paths
 from agmm.data.dataset import dense_mask, read_supervision
 from agmm.datasets.classes import Classes
@@ -27,6 +28,7 @@ from agmm.datasets.reader import read_dataset
 from agmm.datasets.records import Dataset, Record
 from agmm.errors import ConfigError
 from agmm.evaluation.calibration import Calibration
+from agmm.files import write_json
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.report.figures import colorize, draw_seeds, legend, overlay, panel, sheet, write_png
 from agmm.shapes import ImageArray
@@ -44,7 +46,6 @@ from agmm.training.run import (
     load_run,
     prepare_run_folder,
     reached_step,
-    write_json,
 )
 from agmm.training.seeding import SEEDS, check_given
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from agmm.config.pseudo import PseudoConfig
 from agmm.config.rules import (
@@ -183,11 +183,6 @@ class TrainConfig:
             )
         if not self.labels and self.pseudo.source is None:
             raise ConfigError(f"labels: expected at least one of {', '.join(FORMS)}, got none")
-        labels: Any = self.labels
-        if isinstance(labels, str):  # its letters are no forms
-            raise ConfigError(
-                f"labels: expected a tuple such as ('points', 'blocks'), got {labels!r}"
-            )
         for form in self.labels:
             if form not in FORMS:
                 raise ConfigError(f"labels: expected one of {', '.join(FORMS)}, got {form!r}")

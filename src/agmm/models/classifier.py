@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from agmm.errors import ConfigError, InputError, WeightsError
 from agmm.models.weights import WeightsReport, fill, load_encoder_weights, read_tensors
-from agmm.shapes import Images, ValidPixels
+from agmm.tensors import Images, ValidPixels
 
 Triple = tuple[float, float, float]
 ClassMaps = Float[Tensor, "b k h w"]

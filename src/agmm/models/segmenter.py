@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from agmm.errors import ConfigError, InputError
 from agmm.models.weights import WeightsReport, load_encoder_weights
-from agmm.shapes import Features, Images, Logits
+from agmm.tensors import Features, Images, Logits
 
 FEATURE_STRIDE = 4
 """Finest stride of the features; decoders that are finer are averaged down to it."""

@@ -14,7 +14,8 @@ from agmm.mixture import Need, ObjectiveOutput, absent_class, partial_cross_entr
 from agmm.mixture.grid import cell_candidates, class_counts, class_shares, reduce_to_grid
 from agmm.mixture.inputs import Batch
 from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
-from agmm.shapes import IGNORE_INDEX, Features, Logits, Masks, ValidPixels
+from agmm.shapes import IGNORE_INDEX
+from agmm.tensors import Features, Logits, Masks, ValidPixels
 
 Candidates = Bool[Tensor, "b k"] | Bool[Tensor, "b k H W"] | None
 

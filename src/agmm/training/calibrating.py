@@ -19,9 +19,9 @@ from agmm.evaluation.calibration import Calibration, calibration
 from agmm.labels.annotations import Annotation
 from agmm.labels.forms import Form
 from agmm.labels.protocol import Protocol, annotate
+from agmm.progress import progress_bar
 from agmm.shapes import IGNORE_INDEX, MaskArray
 from agmm.training.labelling import label_record
-from agmm.training.progress import progress_bar
 from agmm.training.pseudo import with_seeds_of
 from agmm.training.run import Run
 from agmm.training.source import is_run

@@ -21,7 +21,7 @@ from agmm.mixture import Need, ObjectiveOutput, partial_cross_entropy
 from agmm.mixture.grid import reduce_to_grid
 from agmm.mixture.inputs import Batch
 from agmm.mixture.pooling import area_average
-from agmm.shapes import Features, Images, Logits, Masks, ValidPixels
+from agmm.tensors import Features, Images, Logits, Masks, ValidPixels
 from agmm.training.baselines import Candidates, output_of
 
 Window = tuple[slice, slice]

@@ -1,7 +1,6 @@
-"""Progress bars: of a whole training with its step, loss terms and time left, and plain ones."""
+"""The progress bar of a whole training, with its step, loss terms and time left."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -16,22 +15,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-
-
-@contextlib.contextmanager
-def progress_bar(what: str, console: Console) -> Iterator[Callable[[float, float], None]]:
-    """A bar that is drawn where the console is a terminal.
-
-    Args:
-        what: What is being done.
-        console: Where to draw.
-
-    Yields:
-        A function to call with how much is done and how much there is.
-    """
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class BarWithTerms(Progress):

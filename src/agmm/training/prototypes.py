@@ -20,7 +20,7 @@ from agmm.mixture.grid import Grid, reduce_to_grid
 from agmm.mixture.inputs import Batch, check_sizes
 from agmm.mixture.losses import masked_mean, soft_cross_entropy, warmup_factor
 from agmm.mixture.online_em import sum_over_ranks
-from agmm.shapes import Features, Logits, Masks, ValidPixels
+from agmm.tensors import Features, Logits, Masks, ValidPixels
 from agmm.training.baselines import Candidates, output_of
 
 SHORTEST = 1e-2

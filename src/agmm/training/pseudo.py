@@ -16,19 +16,13 @@ from agmm.datasets.records import Record
 from agmm.errors import ConfigError, DataError
 from agmm.labels.annotations import Annotation
 from agmm.labels.forms import Form
+from agmm.progress import progress_bar
 from agmm.seeds.reading import read_seeds
 from agmm.seeds.store import Make, Seeds, are_of_picture, make_seeds, seed_file
 from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 from agmm.training.classify import load_classifier
 from agmm.training.labelling import ABOUT, label_image
-from agmm.training.progress import progress_bar
-from agmm.training.run import (
-    MAPPING,
-    Run,
-    checkpoint_path,
-    load_run,
-    steps_taken_and_planned,
-)
+from agmm.training.run import MAPPING, Run, checkpoint_path, load_run, steps_taken_and_planned
 from agmm.training.seeding import (
     CLASSIFIER,
     SEEDS,

@@ -1,6 +1,5 @@
 """The run folder: everything about one training, complete in itself."""
 
-import json
 import pickle
 import platform
 import subprocess
@@ -19,7 +18,7 @@ from agmm.datasets.mapping import read_mapping
 from agmm.datasets.text import read_json, read_text
 from agmm.errors import ConfigError, DataError, InputError, WeightsError
 from agmm.evaluation.calibration import CalibrationMap
-from agmm.files import written_atomically
+from agmm.files import write_json, write_text
 from agmm.models.segmenter import Segmenter, build_segmenter
 from agmm.training.cost import cost_of
 from agmm.training.hardware import cpu_name
@@ -282,14 +281,3 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, or none of it."""
-    with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a mapping as indented JSON; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")

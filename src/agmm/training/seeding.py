@@ -22,13 +22,13 @@ from agmm.errors import ConfigError
 from agmm.labels.annotations import Annotation, Boxes, Tags
 from agmm.labels.forms import Form
 from agmm.models.classifier import Classifier
+from agmm.progress import progress_bar
 from agmm.seeds.cam import GRID_STRIDE, activation_maps, cam_seeds
 from agmm.seeds.grabcut import grabcut_seeds
 from agmm.seeds.reading import find_seeds, read_seeds
 from agmm.seeds.store import Make, Seeds, make_seeds, seed_file
 from agmm.shapes import ImageArray, MaskArray
 from agmm.training.classify import fit_classifier
-from agmm.training.progress import progress_bar
 
 SeedForm = Literal["boxes", "tags"]
 """The forms of label whose seeds no annotator gave."""
