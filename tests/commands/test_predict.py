@@ -153,6 +153,20 @@ def test_a_folder_that_is_not_there_is_told_so(touch: Touch, tmp_path: Path) -> 
         mask_paths(tmp_path / "in", tmp_path / "out")
 
 
+def test_masks_need_a_folder(touch: Touch) -> None:
+    picture, file = touch("in/a.jpg", "out")
+
+    with pytest.raises(DataError, match=rf"--out {file}: is a file; name a folder"):
+        mask_paths(picture, file)
+
+
+def test_a_whole_data_set_is_refused(touch: Touch, tmp_path: Path) -> None:
+    touch("in/images/a.jpg", "in/points/a.png", "in/classes.txt")
+
+    with pytest.raises(DataError, match=r"in: is a data set, .* give .*in/images$"):
+        mask_paths(tmp_path / "in", tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["in/notes.txt", "in/.other/a.png"])
 def test_no_picture_at_all_is_refused(touch: Touch, tmp_path: Path, name: str) -> None:
     touch(name)
@@ -342,6 +356,22 @@ def test_a_broken_picture_is_skipped_and_listed_where_that_is_wished(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"skipped {broken}: ")
     assert lines[-1] == f"masks in {out}, 1 skipped"
+    assert sorted(p.name for p in out.glob("**/*.png")) == ["a.png", "b.png", "c.d.png"]
+
+
+def test_pictures_of_types_that_are_not_read_are_told(
+    tiny_run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    other = pictures / "deep/phone.HEIC"
+    for file in (other, pictures / "a.cr2"):  # the raw file of a.png
+        file.write_bytes(b"no picture")
+    out = tmp_path / "masks"
+
+    with pytest.raises(DataError, match=r"(?s)phone\.HEIC: is a picture of a type .*--skip-bad\.$"):
+        predict(tiny_run, pictures, out=out, device="cpu")
+    skipped = predict(tiny_run, pictures, out=out, device="cpu", skip_bad=True)
+
+    assert [*skipped] == [str(other)]
     assert sorted(p.name for p in out.glob("**/*.png")) == ["a.png", "b.png", "c.d.png"]
 
 

@@ -62,3 +62,19 @@ def test_a_picture_that_the_tool_did_not_export_is_not_missing(tmp_path: Path, d
     message = r"points/b\.png: its picture .*images/b\.jpg is in no file of labels and not used"
     with pytest.raises(DataError, match=message):
         checked(dataset, {"train": ("points",)})
+
+
+def test_a_picture_of_a_type_that_is_not_read_is_not_missing(tiny: Path, draw: Draw) -> None:
+    other = tiny / "images/train/phone.HEIC"
+    for file in (other, tiny / "images/train/a.dng"):  # the raw file of a.jpg
+        file.write_bytes(b"")
+    dataset = read_dataset(tiny)
+    assert (dataset.unused, dataset.unused_as) == ((other,), "of a type that is not read")
+    assert [record.name for record in checked(dataset, {"train": ("points",)}).split("train")] == [
+        "a",
+        "b",
+    ]
+    draw("points/phone.png", CLICK)
+    message = r"points/phone\.png: its picture .*phone\.HEIC is of a type .*Save it as JPEG or PNG"
+    with pytest.raises(DataError, match=message):
+        checked(read_dataset(tiny), {"train": ("points",)})

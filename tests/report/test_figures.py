@@ -1,10 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFont
 
 from agmm.errors import InputError
 from agmm.report.figures import (
@@ -206,6 +207,34 @@ def test_legend_is_as_wide_as_its_longest_name() -> None:
 
     assert paper.shape[1] > 200
     assert (paper[:, -8:] == 255).all()
+
+
+def test_legend_takes_a_font_of_the_system_for_letters_beyond_english(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, large, load = (
+        ImageFont.load_default(15),
+        ImageFont.load_default(30),
+        ImageFont.truetype,
+    )
+    asked: list[str] = []
+
+    def truetype(font: Any, *options: Any, **named: Any) -> Any:
+        if not isinstance(font, str):
+            return load(font, *options, **named)  # Pillow's own
+        asked.append(font)
+        if font == "DejaVuSans.ttf":
+            raise OSError("no such font")
+        return large
+
+    plain = legend(["strasse"], COLORS[:1], width=10)
+    monkeypatch.setattr(ImageFont, "truetype", truetype)
+    assert legend(["strasse"], COLORS[:1], width=10).shape == plain.shape
+    assert not asked
+
+    larger = legend(["stra\u00dfe"], COLORS[:1], width=10)
+    assert asked == ["DejaVuSans.ttf", "NotoSans-Regular.ttf"]
+    assert larger.shape[1] > 8 + 20 + 1.5 * own.getlength("stra\u00dfe")
 
 
 def test_legend_wants_one_color_for_each_name() -> None:

@@ -20,6 +20,7 @@ _AMOUNTS: Mapping[str, str] = {"tags": "", "boxes": "boxes", "points": "clicks"}
 _FORGOTTEN: Mapping[Unused, str] = {
     "in no file of labels": "Name them in one, also without any label, if they were forgotten.",
     "without a mask": "Add their masks, if they were forgotten.",
+    "of a type that is not read": "Save them as JPEG or PNG, if they were forgotten.",
 }
 """What to do with unused pictures; lists leave pictures out on purpose, which is no warning."""
 

@@ -12,7 +12,7 @@ from agmm.commands.parsing import build_parser, parse
 from agmm.commands.runs import pick_device
 from agmm.config import Checkpoint
 from agmm.datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
-from agmm.datasets.listing import walk_files
+from agmm.datasets.listing import list_unread, walk_files
 from agmm.datasets.mask_rows import written_in_rows
 from agmm.datasets.masks import write_index_mask
 from agmm.datasets.text import counted
@@ -75,6 +75,9 @@ def predict(
     """
     where = pick_device(device)
     targets = mask_paths(Path(images), Path(out))
+    unread = _unread(Path(images))
+    if unread and not skip_bad:
+        raise DataError(f"{next(iter(unread.values()))}{_how_to_go_on(0, out)}")
     if probabilities:
         for target in targets.values():
             keep_existing(target.with_suffix(".npy"))
@@ -86,7 +89,7 @@ def predict(
         "overlap": overlap,
         "batch_size": batch_size,
     }
-    skipped: dict[str, str] = {}
+    skipped: dict[str, str] = {}  # of those that are read
     with progress_bar("predicting", Console(stderr=True)) as progress:
         for number, (path, target) in enumerate(targets.items()):
 
@@ -109,7 +112,16 @@ def predict(
             f"{images}: no mask was written, as none of the {counted(len(targets), 'picture')} can"
             f" be read, such as {first}"
         )
-    return skipped
+    return unread | skipped
+
+
+def _unread(images: Path) -> dict[str, str]:
+    """The pictures of a folder whose type is not read, by path, with what to do."""
+    names = {name for name, _ in walk_files(images)}
+    return {
+        str(file): f"{file}: is a picture of a type that is not read. Save it as JPEG or PNG."
+        for file in list_unread(images, names)
+    }
 
 
 def _how_to_go_on(written: int, out: Path | str) -> str:
@@ -192,13 +204,20 @@ def mask_paths(images: Path, out: Path) -> dict[Path, Path]:
     """Every picture with the place of its mask.
 
     Raises:
-        DataError: If there is no picture, a mask would overwrite a file, two pictures would get
-            the same mask, or a link leads to a folder above it.
+        DataError: If there is no picture, or a whole data set; a mask would overwrite a file, two
+            pictures would get the same mask, or a link leads to a folder above it.
     """
     if not images.exists():
         raise DataError(f"{images}: there is no such file or folder. Correct the path.")
+    if out.is_file():
+        raise DataError(f"--out {out}: is a file; name a folder")
     if images.is_file():
         found = {images: out / f"{images.stem}.png"}
+    elif (images / "classes.txt").is_file() and (images / "images").is_dir():
+        raise DataError(
+            f"{images}: is a data set, of whose labels there would be masks too; give"
+            f" {images / 'images'}"
+        )
     else:
         found = {picture: out / f"{name}.png" for name, picture in walk_files(images)}
     if not found:

@@ -17,13 +17,14 @@ split.
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agmm.datasets.assembly import Key, Labels, assembled, in_known_splits
 from agmm.datasets.beside import colored_by_masks, read_beside
 from agmm.datasets.classes import read_classes
 from agmm.datasets.images import IMAGE_SUFFIXES
-from agmm.datasets.listing import list_files
+from agmm.datasets.listing import list_files, list_unread
 from agmm.datasets.places import USUAL_SPLITS, folder_splits
 from agmm.datasets.records import Dataset
 from agmm.errors import DataError
@@ -61,12 +62,15 @@ def read_folder(root: Path) -> Dataset:
     pictures = list_pictures(root / "images")
     classes = colored_by_masks(read_classes(root / "classes.txt"), root / "masks")
     labels = read_beside(root, classes)
-    if any("/" in path for path in pictures):
+    nested = any("/" in path for path in pictures)
+    if nested:
         images = split_by_folders(in_usual_splits(root / "images", pictures))
-        return assembled(root, classes, images, labels, splits_known=True)
-    labels = in_known_splits(labels, pictures, USUAL_SPLITS)
-    images = _split_by_labels(pictures, labels)
-    return assembled(root, classes, images, labels, splits_known=False)
+    else:
+        labels = in_known_splits(labels, pictures, USUAL_SPLITS)
+        images = _split_by_labels(pictures, labels)
+    dataset = assembled(root, classes, images, labels, splits_known=nested)
+    unread = list_unread(root / "images", pictures)
+    return replace(dataset, unused=unread, unused_as="of a type that is not read")
 
 
 def list_pictures(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,14 @@ from agmm.shapes import ImageArray
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Endings of picture files, in lower case; compare with ``path.suffix.lower()``."""
 
+UNREAD_SUFFIXES = frozenset(
+    {
+        *(".avif", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".pgm", ".ppm", ".tga"),
+        *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # of cameras
+    }
+)
+"""Endings of pictures that are not read, so that they can be told and are not missed later."""
+
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP")
 """What a file may hold, whatever its name says: for some of its formats, Pillow runs programs that
 run what is in the file. MPO, several pictures of a camera, is opened as the JPEG that it begins

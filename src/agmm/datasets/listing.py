@@ -2,12 +2,12 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from agmm.datasets.images import IMAGE_SUFFIXES
+from agmm.datasets.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from agmm.errors import DataError
 
 _Name = TypeVar("_Name")
@@ -132,6 +132,27 @@ def list_unused(root: Path, used: Iterable[Path]) -> tuple[Path, ...]:
         for name in sorted({*os.listdir(folder)} - named[real])  # noqa: PTH208 - names will do
         if _is_picture(folder / name)
     )
+
+
+def list_unread(folder: Path, names: Container[str]) -> tuple[Path, ...]:
+    """List the pictures of types that are not read.
+
+    Args:
+        folder: The folder; there need be none.
+        names: Paths below it, without suffix, of those that are read: the raw file of a camera
+            beside its JPEG is not missed.
+
+    Returns:
+        The others, sorted by folder, then name.
+
+    Raises:
+        DataError: A link leads to a folder above it.
+
+    Example:
+        >>> list_unread(Path("a/folder/that/is/missing"), ())
+        ()
+    """
+    return tuple(file for name, file in walk_files(folder, UNREAD_SUFFIXES) if name not in names)
 
 
 def _folders(folder: Path) -> Iterator[Path]:

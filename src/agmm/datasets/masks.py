@@ -72,8 +72,8 @@ def read_pixels(path: Path) -> tuple[np.ndarray, Bool[np.ndarray, "H W"]]:
     with opened_image(path) as image:
         if image.format != "PNG":
             raise DataError(
-                f"{path}: a mask must be PNG, but this is {image.format}. A lossy format changes"
-                " the classes of pixels: export the mask again as PNG."
+                f"{path}: a mask must be PNG, but this is {image.format}. Export it again as"
+                " PNG: a lossy format such as JPEG changes the classes of pixels."
             )
         depth, alpha = _depth_and_alpha(path)
         if depth == 16 and alpha:

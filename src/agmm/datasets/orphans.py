@@ -59,7 +59,8 @@ def _reason(dataset: Dataset, label: Unmatched, picture: Path | None) -> str:
             f"{label.file}: there is no picture {label.name!r} for this label. Add the picture,"
             " or remove the label."
         )
+    unread = dataset.unused_as == "of a type that is not read"
     return (
-        f"{label.file}: its picture {picture} is {dataset.unused_as} and not used. Name it there,"
-        " or remove the label."
+        f"{label.file}: its picture {picture} is {dataset.unused_as} and not used."
+        f" {'Save it as JPEG or PNG' if unread else 'Name it there'}, or remove the label."
     )

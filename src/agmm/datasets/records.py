@@ -78,7 +78,9 @@ class Unmatched:
     split: str | None
 
 
-Unused = Literal["in no file of labels", "in no list", "without a mask"]
+Unused = Literal[
+    "in no file of labels", "in no list", "without a mask", "of a type that is not read"
+]
 """Why a picture is not used, as a message says it."""
 
 

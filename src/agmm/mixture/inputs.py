@@ -166,7 +166,13 @@ def check_inputs(
     check_network(logits, features, num_classes, feature_channels)
     batch, _, height, width = logits.shape
     pixels = (batch, height, width)
-    _check("seeds", seeds, [pixels], torch.int64, "resize them to the logits; use seeds.long()")
+    _check(
+        "seeds",
+        seeds,
+        [pixels],
+        torch.int64,
+        "resize them to the logits, without an axis of channels; use seeds.long()",
+    )
     check_valid(valid, batch, (height, width))
     check_candidates(candidates, logits)
     if readable(logits):

@@ -1,6 +1,7 @@
 """Pictures of masks, seeds and posteriors, side by side on a sheet with captions and a legend."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from agmm.files import written_atomically
 from agmm.shapes import IGNORE_INDEX, ImageArray, MaskArray
 
 Color = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 """As ImageArray, but pictures of several sizes may meet in one function."""
@@ -27,6 +29,8 @@ _INK: Color = (38, 38, 38)
 _MARGIN = 8
 _FONT_SIZE = 15
 _LINE_HEIGHT = 22
+_WIDER_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+"""Fonts of Linux, macOS and Windows with the letters of more languages."""
 _LARGEST_CLICK = 3  # pixels: a click may come as a small square, a stroke is longer
 
 
@@ -195,7 +199,7 @@ def legend(names: Sequence[str], colors: Sequence[Color], *, width: int) -> Pict
             f"colors: expected one for each of the {len(names)} names, got {len(colors)}; "
             "take both from the classes of one data set"
         )
-    font = ImageFont.load_default(_FONT_SIZE)
+    font = _font_for(names)
     swatch = 14
     spots: list[tuple[int, int]] = []
     left, top, right = _MARGIN, _MARGIN, width
@@ -213,6 +217,17 @@ def legend(names: Sequence[str], colors: Sequence[Color], *, width: int) -> Pict
         draw.rectangle(box, fill=tuple(color), outline=_INK)
         draw.text((x + swatch + 6, y + _LINE_HEIGHT / 2), name, fill=_INK, font=font, anchor="lm")
     return np.array(canvas)
+
+
+def _font_for(words: Iterable[str]) -> Font:
+    """Pillow's own font; it has the letters of English, so for others one that the system has."""
+    own = ImageFont.load_default(_FONT_SIZE)
+    if all(word.isascii() for word in words):
+        return own
+    for name in _WIDER_FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, _FONT_SIZE)
+    return own
 
 
 def sheet(rows: Sequence[Picture]) -> Picture:
