@@ -50,7 +50,7 @@ def test_contradictions_are_listed_with_file_pixel_and_both_sources(
 
     printed = capsys.readouterr()
     assert "images/train/a.png: the box round the pixel x=" in printed.out
-    assert "is class 1 in boxes, which the tags do not name" in printed.out
+    assert "is class 1 (red) in boxes, which the tags do not name" in printed.out
     assert "1 fault in 1 file" in printed.err
 
 

@@ -39,7 +39,7 @@ SAMPLES: list[tuple[str, str, set[Form], str]] = [
         "cvat_dataset/for_images/export_project",
         "cvat",
         {"points", "scribbles", "blocks", "boxes"},
-        "is class 1 in points and class 0 in blocks",
+        "is class 1 (label2) in points and class 0 (label1) in blocks",
     ),
     (
         "cvat_dataset/for_images/export_task",

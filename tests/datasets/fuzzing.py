@@ -158,9 +158,8 @@ def read_everything(root: Path, format_: str) -> bool:
     dataset = read_dataset(root, format=format_)
     if (root / "mapping.yaml").is_file():
         dataset = mapped(dataset, read_mapping(root / "mapping.yaml"))
-    k, background = len(dataset.classes), dataset.classes.background
     found = [
-        inspect(record, FORMS, k, background=background, clip=False)
+        inspect(record, FORMS, dataset.classes, clip=False)
         for records in dataset.splits.values()
         for record in records
     ]

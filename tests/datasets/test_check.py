@@ -230,7 +230,7 @@ def test_faulty_boxes_are_faults_one_by_one(boxed: Path) -> None:
         checked(read_dataset(boxed), {"train": ("boxes",)})
     message = str(caught.value)
     assert "2 faults in 1 file" in message
-    where = "a.jpg: boxes: box {} of class 2 at {} "
+    where = "a.jpg: boxes: box {} of class 2 (car) at {} "
     assert where.format(2, "(3, 0, 2, 1)") + "has its corners in the wrong order." in message
     assert where.format(3, "(3, 0, 9, 1)") + "reaches out of the picture of 4x3 pixels." in message
     assert "Correct it, or have it repaired with --clip-boxes." in message
@@ -253,7 +253,7 @@ def test_faulty_boxes_can_be_repaired(boxed: Path) -> None:
             "a",
             "a.jpg",
             (
-                "boxes: box 2 of class 2 at (3, 0, 2, 1) has its corners in the wrong order:"
+                "boxes: box 2 of class 2 (car) at (3, 0, 2, 1) has its corners in the wrong order:"
                 " now (2, 0, 3, 1)"
             ),
         ),
@@ -261,11 +261,11 @@ def test_faulty_boxes_can_be_repaired(boxed: Path) -> None:
             "a",
             "a.jpg",
             (
-                "boxes: box 3 of class 2 at (3, 0, 9, 1) reaches out of the picture of 4x3 pixels:"
-                " now (3, 0, 4, 1)"
+                "boxes: box 3 of class 2 (car) at (3, 0, 9, 1) reaches out of the picture of 4x3"
+                " pixels: now (3, 0, 4, 1)"
             ),
         ),
-        ("b", "b.jpg", "boxes: box 4 of class 2 at (2, 0, 2, 1) has no pixel: dropped"),
+        ("b", "b.jpg", "boxes: box 4 of class 2 (car) at (2, 0, 2, 1) has no pixel: dropped"),
     ]
     repaired = boxes_of(pickle.loads(pickle.dumps(result)), "a")
     assert repaired.xyxy.tolist() == [[0, 1, 2, 3], [2, 0, 3, 1], [3, 0, 4, 1]]
@@ -284,9 +284,9 @@ def test_a_box_beside_its_picture_is_a_fault_whatever_is_repaired(boxed: Path, c
     dataset = read_dataset(boxed)
     faults = check(dataset, {"train": ("boxes",)}, clip_boxes=clip).faults["train"]
     assert faults[-1].reason.endswith(
-        "a.jpg: boxes: box 3 of class 2 at (7, 0, 9, 1) lies outside of the picture of 4x3 pixels."
-        " It is most likely of another picture or scale: correct it, or leave the picture out with"
-        " --skip-bad."
+        "a.jpg: boxes: box 3 of class 2 (car) at (7, 0, 9, 1) lies outside of the picture of"
+        " 4x3 pixels. It is most likely of another picture or scale: correct it, or leave the"
+        " picture out with --skip-bad."
     )
     assert len(faults) == (1 if clip else 2)
     result = checked(dataset, {"train": ("boxes",)}, clip_boxes=clip, skip_bad=True)
@@ -316,11 +316,12 @@ def test_all_contradictions_of_a_picture_are_listed(boxed: Path, draw: Draw) -> 
     assert [reason.partition(": ")[0] for reason in reasons] == [
         str(boxed / "images/train/a.jpg")
     ] * len(reasons)
+    box = "the box round the pixel x=0, y=1 is class 1 (road) in boxes"
     told = [
-        "the box round the pixel x=0, y=1 is class 1 in boxes, which the tags do not name (4 ",
-        "the pixel x=1, y=2 is class 1 in blocks, which the tags do not name (1 ",
-        "the pixel x=2, y=0 is class 2 in points, but no box of this class covers it",
-        "the pixel x=2, y=0 is class 2 in points and class 0 in blocks (1 ",
+        f"{box}, which the tags do not name (4 ",
+        "the pixel x=1, y=2 is class 1 (road) in blocks, which the tags do not name (1 ",
+        "the pixel x=2, y=0 is class 2 (car) in points, but no box of this class covers it",
+        "the pixel x=2, y=0 is class 2 (car) in points and class 0 (background) in blocks (1 ",
     ]
     assert len(reasons) == len(told)
     for part in told:
@@ -330,7 +331,9 @@ def test_all_contradictions_of_a_picture_are_listed(boxed: Path, draw: Draw) -> 
 def test_a_contradiction_names_picture_pixel_and_forms(tiny: Path, draw: Draw) -> None:
     draw("blocks/b.png", [[1, 1, 1, 1]] * 3)
     with pytest.raises(
-        DataError, match=r"b.jpg: the pixel x=2, y=1 is class 0 in points and class 1 in blocks"
+        DataError,
+        match=r"b.jpg: the pixel x=2, y=1 is class 0 \(sky\) in points and class 1 \(road\)"
+        " in blocks",
     ):
         checked(read_dataset(tiny), {"train": ("points", "blocks")})
 

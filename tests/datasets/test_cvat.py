@@ -269,7 +269,9 @@ def test_the_sample_of_a_project(shared: Path) -> None:
         assert counts["boxes"] == (1, 0)
         # A fault of the sample: the click (1, 2) is a corner of the triangle (1, 2) (3, 4) (6, 5).
         [fault] = report.faults[split]
-        assert "x=1, y=2 is class 1 in points and class 0 in blocks" in fault.reason
+        assert (
+            "x=1, y=2 is class 1 (label2) in points and class 0 (label1) in blocks" in fault.reason
+        )
         assert points_of(records[1]) == [[1, 2], [3, 4], [5, 6]]
         blocks = records[1].labels["blocks"]()
         assert isinstance(blocks, Blocks)

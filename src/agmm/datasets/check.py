@@ -197,11 +197,10 @@ def _inspect_all(
         for split, forms in required.items()
         for record in dataset.split(split)
     ]
-    num_classes, background = len(dataset.classes), dataset.classes.background
 
     def finding(item: tuple[str, Record, tuple[Form, ...]]) -> Finding:
         _, record, forms = item
-        return inspect(record, forms, num_classes, background=background, clip=clip, digest=digest)
+        return inspect(record, forms, dataset.classes, clip=clip, digest=digest)
 
     found: dict[str, list[Finding]] = {split: [] for split in required}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int64
 
+from agmm.datasets.classes import Classes
 from agmm.datasets.images import read_image
 from agmm.datasets.records import Record
 from agmm.errors import DataError
@@ -52,9 +54,8 @@ class Finding:
 def inspect(
     record: Record,
     forms: Sequence[Form],
-    num_classes: int,
+    classes: Classes,
     *,
-    background: int | None,
     clip: bool,
     digest: bool = False,
 ) -> Finding:
@@ -63,8 +64,7 @@ def inspect(
     Args:
         record: The picture and its labels.
         forms: The forms that count; the picture needs one of them. With none it needs no label.
-        num_classes: K, 1..255.
-        background: Index of the background; None if no class is one.
+        classes: The data set's classes.
         clip: Repair faulty boxes, where they can be, instead of refusing them.
         digest: Also hash the picture's pixels.
 
@@ -82,17 +82,19 @@ def inspect(
     repairs: tuple[str, ...] = ()
     boxes = annotations.get("boxes")
     if isinstance(boxes, Boxes) and size is not None:
-        reasons.extend(_box_reasons(record, boxes, size, clip=clip))
+        reasons.extend(_box_reasons(record, boxes, size, classes, clip=clip))
         if clip:
             boxes, repairs = clip_boxes(boxes, size)
             annotations["boxes"] = boxes
+            repairs = tuple(_with_names(repair, classes) for repair in repairs)
             reader = partial(Boxes, boxes.xyxy, boxes.classes)
             if repairs:
                 record = replace(record, labels={**record.labels, "boxes": reader})
-    counts = {form: _count(annotation, num_classes) for form, annotation in annotations.items()}
+    counts = {form: _count(annotation, len(classes)) for form, annotation in annotations.items()}
     reasons.extend(_implausible(record, counts, size))
     if size is not None and not reasons:
-        reasons.extend(_contradictions(record, annotations, size, num_classes, background))
+        reasons.extend(_contradictions(record, annotations, size, classes))
+    background = classes.background
     # Where there is a background, no tag and no box say that there is nothing else.
     says = any(c.any() for c in counts.values()) or (
         background is not None and bool({"tags", "boxes"} & annotations.keys())
@@ -129,7 +131,7 @@ def _read(
 
 
 def _box_reasons(
-    record: Record, boxes: Boxes, size: tuple[int, int], *, clip: bool
+    record: Record, boxes: Boxes, size: tuple[int, int], classes: Classes, *, clip: bool
 ) -> Iterator[str]:
     """What is wrong with boxes; with ``clip`` only what is no repair's."""
     stray = stray_boxes(boxes, size)
@@ -138,7 +140,7 @@ def _box_reasons(
         if fault in stray:
             remedy = "It is most likely of another picture or scale: correct it, or leave the"
             remedy += " picture out with --skip-bad."
-        yield f"{record.image}: boxes: {fault}. {remedy}"
+        yield f"{record.image}: boxes: {_with_names(fault, classes)}. {remedy}"
 
 
 def _count(annotation: Annotation, num_classes: int) -> Int64[np.ndarray, " k"]:
@@ -175,11 +177,21 @@ def _contradictions(
     record: Record,
     annotations: Mapping[Form, Annotation],
     size: tuple[int, int],
-    num_classes: int,
-    background: int | None,
+    classes: Classes,
 ) -> list[str]:
+    given = list(annotations.values())
     try:
-        found = contradictions(list(annotations.values()), size, num_classes, background=background)
+        found = contradictions(given, size, len(classes), background=classes.background)
     except DataError as error:
-        return [f"{record.image}: {error}"]
-    return [f"{record.image}: {contradiction.message}" for contradiction in found]
+        return [f"{record.image}: {_with_names(str(error), classes)}"]
+    return [f"{record.image}: {_with_names(each.message, classes)}" for each in found]
+
+
+def _with_names(text: str, classes: Classes) -> str:
+    """Write the name behind the number of each class in a message about labels."""
+
+    def named(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f"{match[0]} ({classes.names[number]})" if number < len(classes) else match[0]
+
+    return re.sub(r"\bclass (\d+)\b", named, text)
