@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import agmm
 from agmm.cli import COMMANDS, main
@@ -46,6 +47,19 @@ def test_what_needs_no_network_does_not_wait_for_torch(name: str) -> None:
     done = run_python("-c", program)
 
     assert (done.returncode, done.stdout) == (0, "set()\n")
+
+
+def test_a_picture_that_is_too_large_is_told_once(tmp_path: Path) -> None:
+    picture = tmp_path / "images/train/a.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("1", (10_000, 9_000)).save(picture)
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+
+    done = run_python("-m", "agmm", "check", str(tmp_path))
+
+    assert done.returncode == 1
+    assert f"{picture}: " in done.stdout
+    assert "Warning" not in done.stdout + done.stderr
 
 
 def test_the_module_is_the_command() -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 import agmm
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         sys.stderr.write(f"agmm: no command {name!r}; there are: {', '.join(COMMANDS)}\n")
         return 2
+    # Pillow warns where we refuse, and say what to do.
+    warnings.filterwarnings("ignore", r"Image size .* could be decompression bomb")
     try:
         return run_command(importlib.import_module(f"agmm.commands.{name}"), name, rest)
     except CommandError as error:

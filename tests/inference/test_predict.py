@@ -386,11 +386,13 @@ def test_low_precision_logits_still_sum_to_one(half: torch.dtype) -> None:
     [
         ("image_scale", 0.0),
         ("image_scale", math.nan),
+        ("image_scale", math.inf),
         ("tile", 0),
         ("overlap", 1.0),
         ("overlap", -0.1),
         ("scales", []),
         ("scales", [1.0, 0.0]),
+        ("scales", [math.inf]),
         ("batch_size", 0),
     ],
 )

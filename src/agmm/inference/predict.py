@@ -1,6 +1,7 @@
 """From a picture to probabilities or classes: tiles, scales and flips."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -287,7 +288,7 @@ def check_options(
     Example:
         >>> check_options(tile=64, scales=(0.75, 1.0))
     """
-    if not image_scale > 0:
+    if not 0 < image_scale < math.inf:
         raise ConfigError(f"image_scale: expected a factor above 0, got {image_scale}; use 1.0")
     if tile is not None and tile < 1:
         raise ConfigError(
@@ -296,7 +297,7 @@ def check_options(
         )
     if not 0 <= overlap < 1:
         raise ConfigError(f"overlap: expected a share in [0, 1), got {overlap}; use 0.25")
-    if not scales or not all(scale > 0 for scale in scales):
+    if not scales or not all(0 < scale < math.inf for scale in scales):
         raise ConfigError(
             f"scales: expected one or more factors above 0, got"
             f" {' '.join(map(str, scales)) or 'none'}; use 1.0"
