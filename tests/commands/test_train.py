@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from agmm.commands import train as command
 from agmm.config import CamConfig, ClassifierConfig, TrainConfig, from_plain, read_yaml
 from agmm.datasets.reader import read_dataset
 from agmm.errors import ConfigError, DataError
-from agmm.training.run import load_run
+from agmm.training.run import held, load_run
 
 REQUIRED = ["data", "--labels", "points", "--out", "run"]
 Config = Callable[..., TrainConfig]
@@ -69,6 +70,38 @@ def test_the_next_commands_can_be_copied(
     assert capsys.readouterr().err == (
         f"agmm evaluate '{run}' data\nagmm predict '{run}' PICTURES --out masks\n"
     )
+
+
+def test_a_run_is_written_by_one_training_at_a_time(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agmm.training.run.LOCK_SECONDS", 0.01)
+    run = tmp_path / "run"
+    seen: list[bool] = []
+
+    def begin_again(*_: object, **__: object) -> None:
+        with pytest.raises(ConfigError, match=rf"^--out {run}: another training is writing to it"):
+            command.train(tiny_config(run, resume=True))
+        seen.append((run / "config.yaml").is_file())
+        raise DataError("stopped")
+
+    monkeypatch.setattr(command, "_train", begin_again)
+    for _ in range(2):  # the first one has ended, so that the second may write
+        with pytest.raises(DataError, match=r"^stopped$"):
+            command.train(tiny_config(run, resume=True))
+
+    assert seen == [True, True]
+
+
+def test_where_there_are_no_locks_nothing_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with held(tmp_path), held(tmp_path):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_options_of_the_objective_are_merged(asked: Config, tmp_path: Path) -> None:
@@ -222,7 +255,7 @@ def test_a_run_that_was_stopped_while_it_was_drawn_gets_all_its_overlays(
     command.train(tiny_config(path, resume=True, overlays=3))
 
     assert len(list((path / "overlays").iterdir())) == 3
-    assert not list(path.glob(".*"))
+    assert list(path.glob(".*")) == [path / ".lock"]
 
 
 def test_a_picture_that_would_need_much_memory_is_not_drawn(

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from agmm.commands.common import training_needs, usable_dataset
 from agmm.commands.evaluate import score
@@ -43,6 +44,7 @@ from agmm.training.run import (
     Run,
     check_run_folder,
     checkpoint_path,
+    held,
     load_run,
     prepare_run_folder,
     reached_step,
@@ -111,6 +113,22 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     )
     if is_main_process():
         prepare_run_folder(config, dataset.classes)
+    with held(config.out) if is_main_process() else contextlib.nullcontext():
+        _train(config, dataset, model, objective, console, max_steps=max_steps)
+    return load_run(config.out)
+
+
+def _train(
+    config: TrainConfig,
+    dataset: Dataset,
+    model: Segmenter,
+    objective: nn.Module,
+    console: Console,
+    *,
+    max_steps: int,
+) -> None:
+    """Seeds, training and what comes after it, in a folder that is prepared and ours."""
+    val_records, k = dataset.splits.get("val", ()), len(dataset.classes)
     train_records = with_found_seeds(
         config,
         dataset.split("train"),
@@ -129,7 +147,6 @@ def train(config: TrainConfig, console: Console | None = None) -> Run:
     fit(config, train_records, val_records, model, objective, dataset.classes.background, console)
     if is_main_process():
         _finish(config, dataset, console)
-    return load_run(config.out)
 
 
 def _check_shares(config: TrainConfig, num_val: int) -> None:

@@ -1,8 +1,10 @@
 """The run folder: everything about one training, complete in itself."""
 
+import contextlib
 import pickle
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from torch import nn
 
 from agmm.config import TrainConfig, as_plain, read_config
@@ -39,6 +42,8 @@ FREE_TO_CHANGE = {
     "skip_bad",
     "mapping",
 }
+LOCK_SECONDS = 15.0
+"""How long to wait for a folder: loading processes look every 5 s whether their training lives."""
 MAPPING = "mapping.yaml"
 """The run's copy of its mapping of classes, so that no other file has to stay where it is."""
 CALIBRATION = "calibration.json"
@@ -224,6 +229,37 @@ def prepare_run_folder(config: TrainConfig, classes: Classes) -> None:
     if config.mapping is not None:
         write_text(config.out / MAPPING, read_text(config.mapping))
     write_text(stored, yaml.safe_dump(as_plain(config), sort_keys=False))
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder, as they would write into the same files.
+
+    Where a training was killed, its loading processes hold the folder for some seconds more. On a
+    file system without locks nothing is held.
+
+    Args:
+        folder: The run folder, which is there.
+
+    Yields:
+        Once the folder is ours.
+
+    Raises:
+        ConfigError: If another training holds it.
+    """
+    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
+    try:
+        with contextlib.suppress(NotImplementedError):
+            lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"--out {folder}: another training is writing to it; wait until it has ended, or give"
+            " another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_same(config: TrainConfig, stored: TrainConfig) -> None:
