@@ -94,7 +94,8 @@ def test_pictures_with_an_empty_label_are_told(
 def test_pictures_that_no_label_file_names_are_told(
     tiny_data: Path, tmp_path: Path, console: Console
 ) -> None:
-    dataset = replace(read_dataset(tiny_data), unused=(tmp_path / "x.png",))
+    file = tmp_path / "x.png"
+    dataset = replace(read_dataset(tiny_data), unused=(file,), unused_as="in no file of labels")
 
     usable_dataset(dataset, {"train": ("points",)}, skip_bad=False, console=console)
 
