@@ -293,5 +293,14 @@ def test_seeds_that_nothing_would_be_trained_from_are_refused(
 def test_seeds_of_tags_beside_other_labels_are_taken_and_so_are_none(
     config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    for asked in (config("points", "tags", seeds=(tmp_path,)), config("points")):
-        check_given(asked)
+    refused = []
+    for asked in (
+        config("points", "tags", seeds=(tmp_path,)),
+        config("points"),
+        config("points", seeds=(tmp_path,)),
+    ):
+        try:
+            check_given(asked)
+        except ConfigError:
+            refused.append((asked.labels, asked.seeds))
+    assert refused == [(("points",), (tmp_path,))]

@@ -1,6 +1,6 @@
 """``agmm predict``: masks for pictures of any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def predict(
     """
     where = pick_device(device)
     targets = mask_paths(Path(images), Path(out))
-    unread = _unread(Path(images))
+    unread = _unread(Path(images), targets)
     if unread and not skip_bad:
         raise DataError(f"{next(iter(unread.values()))}{_how_to_go_on(0, out)}")
     if probabilities:
@@ -115,9 +115,11 @@ def predict(
     return unread | skipped
 
 
-def _unread(images: Path) -> dict[str, str]:
+def _unread(images: Path, read: Iterable[Path]) -> dict[str, str]:
     """The pictures of a folder whose type is not read, by path, with what to do."""
-    names = {name for name, _ in walk_files(images)}
+    if images.is_file():
+        return {}
+    names = {picture.relative_to(images).with_suffix("").as_posix() for picture in read}
     return {
         str(file): f"{file}: is a picture of a type that is not read. Save it as JPEG or PNG."
         for file in list_unread(images, names)

@@ -319,8 +319,7 @@ class AGMMLoss(nn.Module):
             dtype = torch.promote_types(logits.dtype, torch.float32)
             cells = torch.unflatten(class_logits(logits, valid, size, None, dtype), 2, size)
             seeds = torch.full_like(cells[:, 0], IGNORE_INDEX, dtype=torch.int64)
-            inside = None if valid is None else valid_share(valid, valid, size, dtype) > 0
-            grid = self._grid(Batch(cells, features, seeds, None, inside))
+            grid = self._grid(Batch(cells, features, seeds, None, _valid_cells(valid, size)))
             colours = self._colours(images, features, grid.features.dtype)
             posterior = self._expectation(grid, None, colours).posterior
         return _all_classes(posterior, grid, features)
@@ -348,11 +347,11 @@ class AGMMLoss(nn.Module):
             check_valid(valid, len(features), None if images is None else images.shape[2:])
             dtype = torch.promote_types(features.dtype, torch.float32)
             colours = self._colours(images, features, dtype)
-            cells = None
-            if valid is not None:
-                size = (features.shape[2], features.shape[3])
-                cells = (valid_share(valid, valid, size, dtype) > 0).flatten(1)
-            return image_vectors(self._seen(features.to(dtype).flatten(2), colours), cells)
+            cells = _valid_cells(valid, (features.shape[2], features.shape[3]))
+            return image_vectors(
+                self._seen(features.to(dtype).flatten(2), colours),
+                None if cells is None else cells.flatten(1),
+            )
 
     def _grid(self, batch: Batch) -> CompactGrid:
         """The batch on the grid of the features."""
@@ -478,6 +477,11 @@ class AGMMLoss(nn.Module):
                 f"step_size: expected above 0 and at most 1, got {self.step_size}; try 0.1"
             )
         self.choices.check()
+
+
+def _valid_cells(valid: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """Cells with a valid pixel, `b h w`; None = all."""
+    return None if valid is None else valid_share(valid, valid, size) > 0
 
 
 def _all_classes(values: Tensor, grid: CompactGrid, features: Tensor) -> Tensor:
